@@ -1,0 +1,1 @@
+"""Latent Lab: variational autoencoders and latent world models as compositions of parts."""

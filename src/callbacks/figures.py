@@ -1,0 +1,89 @@
+"""Figures while a model trains and when it has been tested."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
+from torch.distributions import Independent, kl_divergence
+
+from src.evaluation import figures
+from src.models.meters import ACTIVE_VARIANCE
+from src.runs.reading import Run
+from src.utils.seeding import isolated_rng
+
+TRAVERSED = 8
+SCATTERED = 2000
+
+
+class Figures(Callback):
+    """Writes figures into the run and to every logger that takes images.
+
+    During training they show validation data, at the end the test data with the tested weights.
+
+    Args:
+        directory: the run's directory.
+        every_n_epochs: how often during training; 0 for the end only.
+    """
+
+    def __init__(self, directory: str, every_n_epochs: int = 0) -> None:
+        self.directory, self.every_n_epochs = Path(directory), every_n_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._write(trainer, pl_module, "val", f"_epoch_{trainer.current_epoch + 1:04d}")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module, "test", "")
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, split: str, suffix: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        folder = self.directory / "figures"
+        folder.mkdir(exist_ok=True)
+        was_training = pl_module.training
+        pl_module.eval()
+        with torch.no_grad(), isolated_rng(0, pl_module.device):
+            for name, figure in self._figures(trainer.datamodule, pl_module, split):  # type: ignore[attr-defined]
+                path = folder / f"{name}{suffix}.png"
+                figure.savefig(path, dpi=110)
+                _log(trainer, f"figures/{name}", path)
+        pl_module.train(was_training)
+
+    def _figures(self, data: Any, model: Any, split: str) -> Iterator[tuple[str, Figure]]:
+        x = data.floats(split, SCATTERED)
+        labels = data.labels(split)
+        few = x[:10].to(model.device)
+        yield "reconstructions", figures.reconstructions(few.cpu(), model.reconstruct(few).cpu())
+        q = model.encode(x.to(model.device))
+        z = q.mean.cpu()
+        yield "latent_scatter", figures.latent_scatter(z, None if labels is None else labels[:SCATTERED])
+        spread = z.var(0)
+        information = spread
+        if model.latent.prior is not None:
+            yield "samples", figures.samples(model.sample(64).cpu())
+            if isinstance(q, Independent) and isinstance(p := model.prior(), Independent):
+                information = kl_divergence(q.base_dist, p.base_dist).mean(0).cpu()
+                yield "kl_per_dimension", figures.kl_per_dimension(information, spread > ACTIVE_VARIANCE)
+        dimensions = information.argsort(descending=True)[:TRAVERSED].tolist()
+        values = torch.linspace(-3, 3, 9)
+        grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()
+        yield "traversals", figures.traversals(grid, values, dimensions, information)
+        curves = figures.loss_curves(Run(self.directory, "", {}).metrics())
+        if curves is not None:
+            yield "loss_curves", curves
+
+
+def _log(trainer: Trainer, key: str, path: Path) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            from matplotlib.image import imread
+
+            logger.experiment.add_image(key, imread(path), trainer.global_step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(key, [str(path)])
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_artifact(logger.run_id, str(path), "figures")

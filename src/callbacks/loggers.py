@@ -1,0 +1,1 @@
+"""Trackers that need a word more than Lightning's own wrappers give them."""

@@ -1,0 +1,61 @@
+"""The test of a trained model, written where people and programs look for it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from src.evaluation.report import BASELINE_ROWS, Report, batch_sums, summarise
+from src.runs.record import RESULTS_FILE, write_json
+from src.utils.seeding import isolated_rng
+
+log = logging.getLogger(__name__)
+
+
+class TestReport(Callback):
+    """Adds to the test metrics what costs more than a validation, and writes ``results.json`` and a table.
+
+    Args:
+        directory: the run's directory.
+        k: importance samples of the NLL.
+        extra: further facts for ``results.json``, such as the checkpoint tested.
+    """
+
+    def __init__(self, directory: Path, k: int = 64, extra: dict[str, Any] | None = None) -> None:
+        self.directory, self.k, self.extra = directory, k, extra or {}
+        self.report: Report | None = None
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sums = {}
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        for name, value in batch_sums(pl_module, batch["x"], self.k).items():  # type: ignore[arg-type]
+            self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device)) + value.double()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        sums = {name: float(trainer.strategy.reduce(total, reduce_op="sum")) for name, total in self._sums.items()}
+        values = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        values |= {name: total / values["num_samples"] for name, total in sums.items()}
+        if not trainer.is_global_zero:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        found = [data.labels(split) for split in ("train", "test")]
+        labels = None if found[0] is None or found[1] is None else (found[0][:BASELINE_ROWS], found[1][:BASELINE_ROWS])
+        with isolated_rng(0):
+            self.report = summarise(
+                pl_module, values, data.floats("train", BASELINE_ROWS), data.floats("test", BASELINE_ROWS), labels  # type: ignore[arg-type]
+            )
+        content = self.report.as_dict() | {"importance_samples": self.k} | self.extra
+        write_json(self.directory / RESULTS_FILE, content)
+        # The same numbers go to every logger under the same names.
+        for logger in trainer.loggers:
+            logger.log_metrics({f"test/{name}": value for name, value in self.report.values.items()}, step=trainer.global_step)
+        Console().print(self.report.table(f"{data.name}: {values['num_samples']:.0f} test samples"))
+        for warning in self.report.warnings:
+            log.warning(warning)

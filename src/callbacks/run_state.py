@@ -1,0 +1,153 @@
+"""The run's own record: state, progress, requests, random state, and how it ended."""
+
+import logging
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from src.runs.control import PAUSE, RESUME, STOP, clear, pending
+from src.runs.record import RunRecord
+from src.utils.seeding import rng_state, set_rng_state
+
+log = logging.getLogger(__name__)
+NOTHING, STOP_NOW, PAUSE_NOW, RESUME_NOW = range(4)
+CODES = {None: NOTHING, STOP: STOP_NOW, PAUSE: PAUSE_NOW, RESUME: RESUME_NOW}
+
+
+class RunStopped(Exception):
+    """A run ended because somebody asked for it; ``last.ckpt`` holds its exact state.
+
+    Attributes:
+        signal: SIGINT or SIGTERM; None when it was a request.
+        step: optimiser steps taken.
+    """
+
+    def __init__(self, by: str | None, step: int) -> None:
+        super().__init__(f"stopped by {by or 'request'} after step {step}")
+        self.signal, self.step = by, step
+
+
+class RunState(Callback):
+    """Keeps ``run.json`` true and honours requests at the next batch, on every process of a run at once.
+
+    A request comes from the run's ``request`` file or, as a stop, from SIGINT or SIGTERM; a second signal ends
+    the process at once. Before a stop or a pause takes effect, ``last.ckpt`` is written.
+
+    Args:
+        record: the run's record; None on processes other than the first.
+        directory: the run's directory.
+        config: the resolved config, saved into every checkpoint as plain values.
+    """
+
+    def __init__(self, record: RunRecord | None, directory: Path, config: dict[str, Any]) -> None:
+        self.record, self.directory, self.config = record, directory, config
+        self._signal: str | None = None
+        self._handlers: dict[int, Any] = {}
+        self._restored: dict[str, Any] | None = None
+        self._told = 0.0
+
+    @property
+    def last(self) -> Path:
+        """Where a stopped run goes on from."""
+        return self.directory / "checkpoints" / "last.ckpt"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        clear(self.directory)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        self._tell(trainer, state="running", device=_device_name(trainer))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._restored is not None:
+            set_rng_state(self._restored)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if time.monotonic() - self._told > 1.0:
+            self._tell(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # After the last batch the epoch is first brought to its end: validation belongs to it.
+        if not trainer.is_last_batch:
+            self._honour_requests(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._honour_requests(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tell(trainer)
+        self._release_signals()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._release_signals()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config
+        checkpoint["rng"] = rng_state()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._restored = checkpoint.get("rng")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._release_signals()
+        self._signal = signal.Signals(number).name
+
+    def _honour_requests(self, trainer: Trainer) -> None:
+        code = self._agree(trainer)
+        if code == PAUSE_NOW:
+            code = self._pause(trainer)
+        if code == STOP_NOW:
+            trainer.save_checkpoint(self.last)
+            raise RunStopped(self._signal, trainer.global_step)
+
+    def _release_signals(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _agree(self, trainer: Trainer) -> int:
+        """The request in force, decided by the first process and told to all."""
+        code = STOP_NOW if self._signal else CODES.get(pending(self.directory), NOTHING) if trainer.is_global_zero else NOTHING
+        if trainer.world_size > 1:
+            # A maximum, not a broadcast: a signal may reach any one of the processes.
+            votes = torch.tensor(code == STOP_NOW, device=trainer.strategy.root_device, dtype=torch.float32)
+            stop = trainer.strategy.reduce(votes, reduce_op="sum")
+            code = STOP_NOW if float(stop) > 0 else trainer.strategy.broadcast(code)
+        return int(code)
+
+    def _pause(self, trainer: Trainer) -> int:
+        trainer.save_checkpoint(self.last)
+        self._tell(trainer, state="paused")
+        log.info("paused after step %d", trainer.global_step)
+        while (code := self._agree(trainer)) == PAUSE_NOW:
+            time.sleep(0.2)
+        if trainer.is_global_zero:
+            clear(self.directory)
+        self._tell(trainer, state="running")
+        return code
+
+    def _tell(self, trainer: Trainer, **fields: Any) -> None:
+        self._told = time.monotonic()
+        if self.record is not None:
+            self.record.update(progress=_progress(trainer), **fields)
+
+
+def _progress(trainer: Trainer) -> dict[str, Any]:
+    total, step = trainer.estimated_stepping_batches, trainer.global_step
+    known = isinstance(total, int) and total > 0
+    return {
+        "epoch": trainer.current_epoch,
+        "max_epochs": trainer.max_epochs,
+        "step": step,
+        "fraction": min(step / total, 1.0) if known else None,
+    }
+
+
+def _device_name(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} × {name}" if trainer.world_size > 1 else name

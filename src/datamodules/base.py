@@ -1,0 +1,121 @@
+"""Data that fits in memory, stored as it came and turned into floats on the device."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from src.datamodules.loader import BatchLoader, EpochOrder
+from src.utils.errors import UserError
+
+Split = dict[str, np.ndarray]
+
+
+class ArrayDataModule(LightningDataModule):
+    """Base of the in-memory datamodules; a subclass says how its splits are read.
+
+    Batches are dicts: ``x`` (B, *shape), on the device as float, pictures in [0, 1]; ``label`` (B,) int64 where
+    there are labels.
+
+    Args:
+        name: used in messages.
+        shape: of one sample.
+        kind: vector, image, sequence or transition.
+        value_range: ``unit`` for [0, 1], ``real`` for anything.
+        batch_size: training samples a step and process.
+        eval_batch_size: the same for validation and test.
+        seed: of the training order.
+    """
+
+    # What uint8 storage is divided by: 255 for pictures, 16 for scikit-learn's digits.
+    divisor = 255.0
+
+    def __init__(
+        self,
+        name: str,
+        shape: Sequence[int],
+        kind: str,
+        value_range: str = "unit",
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name, self.shape, self.kind, self.value_range = name, tuple(shape), kind, value_range
+        self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
+        self.splits: dict[str, dict[str, Tensor]] = {}
+
+    def load(self) -> dict[str, Split]:
+        """Read ``train``, ``val`` and ``test``, each a dict of arrays with ``x`` as uint8 or float32."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check the data, once."""
+        if self.splits:
+            return
+        for split, arrays in self.load().items():
+            self._check(split, arrays["x"])
+            self.splits[split] = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        size = len(self.splits["train"]["x"])
+        if self.batch_size > size:
+            raise UserError(f"data.batch_size={self.batch_size} is larger than the {size} training samples of {self.name}; use at most {size}")
+
+    def _check(self, split: str, x: np.ndarray) -> None:
+        if len(x) == 0:
+            raise UserError(f"{self.name}: the {split} split is empty")
+        if x.shape[1:] != self.shape:
+            raise UserError(f"{self.name}: data.shape is {list(self.shape)} but the {split} samples are {list(x.shape[1:])}")
+        if x.dtype != np.uint8 and not np.isfinite(x).all():
+            row = int(np.argmin(np.isfinite(x).reshape(len(x), prod(self.shape)).all(1)))
+            raise UserError(f"{self.name}: sample {row} of the {split} split has NaN or infinite values")
+
+    def floats(self, split: str, limit: int | None = None) -> Tensor:
+        """The first ``limit`` samples of a split as the model sees them, (N, *shape) float32."""
+        return self._to_float(self.splits[split]["x"][:limit])
+
+    def labels(self, split: str) -> Tensor | None:
+        """(N,) int64, or None where the data has none."""
+        return self.splits[split].get("label")
+
+    def train_dataloader(self) -> BatchLoader:
+        return self._loader("train", self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        return self._loader("val", self.eval_batch_size, shuffle=False)
+
+    def test_dataloader(self) -> BatchLoader:
+        return self._loader("test", self.eval_batch_size, shuffle=False)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """uint8 travels to the device; floats are made there."""
+        return batch | {"x": self._to_float(batch["x"])}
+
+    def _to_float(self, x: Tensor) -> Tensor:
+        return x.float().div_(self.divisor) if x.dtype == torch.uint8 else x
+
+    def _loader(self, split: str, batch_size: int, shuffle: bool) -> BatchLoader:
+        tensors = self.splits[split]
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        size = len(tensors["x"])
+        if size < 2 * world:
+            raise UserError(f"{self.name}: {size} {split} samples are too few for {world} processes")
+        return BatchLoader(tensors, EpochOrder(size, max(batch_size, 2) if not shuffle else batch_size, shuffle, self.seed, rank, world))
+
+
+def seeded_split(size: int, fractions: Sequence[float], seed: int) -> dict[str, np.ndarray]:
+    """Disjoint sorted rows for train, val and test.
+
+    Args:
+        size: number of units.
+        fractions: of train, val and test, adding up to 1.
+        seed: of the permutation, apart from the run's so that runs share their test data.
+    """
+    if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
+        raise UserError(f"data.split={list(fractions)} must be three positive fractions that add up to 1, such as [0.8, 0.1, 0.1]")
+    order = np.random.default_rng(seed).permutation(size)
+    first, second = round(size * fractions[0]), round(size * (fractions[0] + fractions[1]))
+    rows = np.split(order, [first, second])
+    return {name: np.sort(part) for name, part in zip(("train", "val", "test"), rows, strict=True)}

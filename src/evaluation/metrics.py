@@ -1,0 +1,111 @@
+"""What a reconstruction and a latent space are worth."""
+
+import math
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+PIXEL_TOLERANCE = 0.1
+
+UNITS = {
+    "loss": "nats",
+    "recon_nll": "nats",
+    "kl": "nats",
+    "elbo": "nats",
+    "nll": "nats",
+    "energy_mean": "nats",
+    "mse": "intensity²",
+    "psnr": "dB",
+    "ssim": "1",
+    "pixel_accuracy": "fraction",
+    "active_units": "dimensions",
+    "knn_accuracy": "fraction",
+    "num_samples": "samples",
+}
+LOWER_IS_BETTER = {"loss", "recon_nll", "kl", "nll", "energy_mean", "mse"}
+
+
+def ssim_window(shape: tuple[int, ...]) -> int:
+    """The side of the SSIM window: 11 as in Wang et al. 2004, and the odd number below half the side of smaller pictures."""
+    return min(11, (min(shape[-2:]) // 2 - 1) // 2 * 2 + 1)
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity of pictures in [0, 1], (B, C, H, W) → (B,) (Wang et al. 2004)."""
+    value = structural_similarity_index_measure(
+        x, y, gaussian_kernel=False, kernel_size=ssim_window(x.shape), data_range=1.0, reduction="none"
+    )
+    return torch.as_tensor(value)
+
+
+def psnr(mse: float) -> float:
+    """Of the global mean squared error, in dB for a peak of 1."""
+    return -10 * math.log10(mse)
+
+
+def pictures(x: Tensor, y: Tensor) -> dict[str, float]:
+    """MSE, PSNR, pixel accuracy and, for pictures, SSIM of reconstructions y of x, both (N, *shape)."""
+    mse = float((x - y).square().mean())
+    found = {"mse": mse, "psnr": psnr(mse), "pixel_accuracy": float(((x - y).abs() < PIXEL_TOLERANCE).float().mean())}
+    return found | ({"ssim": float(ssim(x, y).mean())} if x.dim() == 4 else {})
+
+
+def knn_accuracy(train_z: np.ndarray, train_y: np.ndarray, test_z: np.ndarray, test_y: np.ndarray) -> float:
+    """Accuracy of the label of the nearest training code, for codes (N, D)."""
+    return float(KNeighborsClassifier(n_neighbors=1).fit(train_z, train_y).score(test_z, test_y))
+
+
+def mean_image(train: Tensor, test: Tensor, density: bool) -> dict[str, float]:
+    """The baseline that always answers with the mean training picture, (N, *shape).
+
+    Its NLL is that of a Gaussian with one variance fitted to the training data where the model's likelihood is a
+    ``density``, and the cross-entropy where it is not.
+    """
+    mean = train.mean(0, keepdim=True)
+    found = pictures(test, mean.expand_as(test))
+    if density:
+        variance = (train - mean).square().mean()
+        per_element = ((test - mean).square() / variance + variance.log() + math.log(2 * math.pi)) / 2
+    else:
+        p = mean.clamp(1e-4, 1 - 1e-4)
+        per_element = -(test * p.log() + (1 - test) * (1 - p).log())
+    return found | {"nll": float(per_element.flatten(1).sum(1).mean())}
+
+
+def pca(
+    train: Tensor, test: Tensor, dim: int, density: bool, labels: tuple[Tensor, Tensor] | None = None
+) -> dict[str, float]:
+    """The baseline of a linear code of the same size, fitted to the training data.
+
+    The NLL is the exact one of probabilistic PCA (Tipping & Bishop 1999), where it is a ``density`` that is asked for.
+
+    Args:
+        train, test: (N, *shape) in the model's units.
+        dim: latent dimensions.
+        density: whether the model's NLL is one of a density over x.
+        labels: of train and test, for the nearest-neighbour accuracy of the codes.
+    """
+    fit, held_out = train.flatten(1).double().numpy(), test.flatten(1).double().numpy()
+    model = PCA(n_components=min(dim, *(side - 1 for side in fit.shape)), svd_solver="full" if fit.shape[1] < 2000 else "randomized", random_state=0)
+    train_z, test_z = model.fit_transform(fit), model.transform(held_out)
+    found = pictures(test, torch.from_numpy(model.inverse_transform(test_z)).float().reshape(test.shape))
+    if density:
+        found["nll"] = float(-model.score(held_out))
+    if labels:
+        found["knn_accuracy"] = knn_accuracy(train_z, labels[0].numpy(), test_z, labels[1].numpy())
+    return found
+
+
+def collapse_warning(active_units: float, latent_dim: int, kl: float) -> str | None:
+    """A sentence when the posterior has (nearly) become the prior, else None."""
+    if active_units > 0.1 * latent_dim and kl > 0.1:
+        return None
+    return (
+        f"posterior collapse: {active_units:.0f} of {latent_dim} latent units are active (their posterior mean varies by more "
+        f"than 0.01) and the KL is {kl:.3g} nats; a lower model.objective.beta, callbacks.kl_warmup.duration or "
+        "model.objective.free_bits often helps"
+    )

@@ -1,0 +1,104 @@
+"""Numbers of a test beside their trivial baselines, as a dict and as a table."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from src.evaluation import metrics
+from src.models.vae import VAE
+
+# Rows that the baselines are fitted to and that nearest neighbours are looked for in.
+BASELINE_ROWS = 20_000
+
+
+@dataclass
+class Report:
+    """The result of an evaluation.
+
+    Attributes:
+        values: metric → value.
+        baselines: baseline → metric → value.
+        warnings: what a reader must know.
+    """
+
+    values: dict[str, float]
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def as_dict(self, stage: str = "test") -> dict[str, Any]:
+        """The content of ``results.json``."""
+        rows = {
+            f"{stage}/{name}": {
+                "value": value,
+                "unit": metrics.UNITS.get(name, "nats"),
+                "baselines": {baseline: found[name] for baseline, found in self.baselines.items() if name in found},
+            }
+            for name, value in self.values.items()
+        }
+        return {"metrics": rows, "warnings": self.warnings}
+
+    def table(self, title: str) -> Table:
+        """One row a metric, one column a baseline; the best of a row is bold."""
+        table = Table("metric", "unit", "this model", *self.baselines, title=title, title_justify="left")
+        for name, value in self.values.items():
+            others = [found.get(name) for found in self.baselines.values()]
+            everyone = [number for number in [value, *others] if number is not None]
+            best = min(everyone) if name in metrics.LOWER_IS_BETTER else max(everyone)
+            compared = any(other is not None for other in others)
+            cells = ["—" if v is None else f"[bold]{v:.4g}[/]" if compared and v == best else f"{v:.4g}" for v in [value, *others]]
+            table.add_row(name, metrics.UNITS.get(name, "nats"), *cells)
+        return table
+
+
+@torch.no_grad()
+def posterior_means(model: VAE, x: Tensor, batch_size: int = 1024) -> Tensor:
+    """Posterior means of x (N, *shape) on the CPU, (N, D)."""
+    return torch.cat([model.encode(part.to(model.device)).mean.cpu() for part in x.split(batch_size)])
+
+
+@torch.no_grad()
+def batch_sums(model: VAE, x: Tensor, k: int) -> dict[str, Tensor]:
+    """Sums over a batch of what the model's own test step does not compute: importance-weighted NLL and SSIM."""
+    found = {}
+    if model.latent.prior is not None:
+        found["nll"] = -model.log_likelihood(x, k).sum()
+    if x.dim() == 4:
+        found["ssim"] = metrics.ssim(x, model.reconstruct(x).clamp(0, 1)).sum()
+    return found
+
+
+def summarise(
+    model: VAE,
+    values: dict[str, float],
+    train: Tensor,
+    test: Tensor,
+    labels: tuple[Tensor, Tensor] | None,
+) -> Report:
+    """Complete the values of a test with ELBO, neighbours, baselines and warnings.
+
+    Args:
+        model: the tested model.
+        values: metric → mean over the whole test split.
+        train, test: (N, *shape) as the model sees them.
+        labels: of train and test, where there are any.
+    """
+    if "kl" in values:
+        values["elbo"] = -values["recon_nll"] - values["kl"]
+    dim = posterior_means(model, test[:1]).shape[1]
+    if labels:
+        codes = posterior_means(model, train), posterior_means(model, test)
+        values["knn_accuracy"] = metrics.knn_accuracy(codes[0].numpy(), labels[0].numpy(), codes[1].numpy(), labels[1].numpy())
+    density = bool(getattr(model.latent.likelihood, "normalised", False))
+    baselines = {
+        "mean image": metrics.mean_image(train, test, density),
+        f"PCA-{dim}": metrics.pca(train, test, dim, density, labels),
+    }
+    if "nll" not in values:
+        for found in baselines.values():
+            del found["nll"]
+    warning = metrics.collapse_warning(values["active_units"], dim, values["kl"]) if "kl" in values else None
+    order = [name for name in metrics.UNITS if name in values] + sorted(name for name in values if name not in metrics.UNITS)
+    return Report({name: values[name] for name in order}, baselines, [warning] if warning else [])

@@ -1,0 +1,1 @@
+"""What learns: one LightningModule and the parts that it is composed of."""

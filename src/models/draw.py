@@ -1,0 +1,50 @@
+"""The seam between how z is inferred and how it is scored."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+
+@dataclass
+class Draw:
+    """k latent samples for a batch, with what is needed to score them.
+
+    The densities are computed when an objective first asks for them, so that a closed-form ELBO does not pay
+    for a Monte-Carlo one. A latent whose density is cheap only at its own samples passes ``own_log_qz``.
+
+    Attributes:
+        x: the batch, (B, *shape).
+        z: the samples, (k, B, …).
+        q: the posterior, batch shape (B,).
+        p: the prior, batch shape () or (B,).
+        px: the likelihood at every sample, batch shape (k, B).
+        own_log_qz: (k, B) nats, where the latent has computed it with the sample.
+        aux: further per-sample terms of the latent in nats, each (B,), such as a commitment loss.
+    """
+
+    x: Tensor
+    z: Tensor
+    q: Distribution
+    p: Distribution | None
+    px: Distribution
+    own_log_qz: Tensor | None = None
+    aux: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def log_px(self) -> Tensor:
+        """log p(x | z), (k, B) nats."""
+        return self.px.log_prob(self.x)
+
+    @cached_property
+    def log_pz(self) -> Tensor:
+        """log p(z), (k, B) nats."""
+        if self.p is None:
+            raise NotImplementedError("this model has no prior over z: a deterministic autoencoder")
+        return self.p.log_prob(self.z)
+
+    @cached_property
+    def log_qz(self) -> Tensor:
+        """log q(z | x), (k, B) nats."""
+        return self.q.log_prob(self.z) if self.own_log_qz is None else self.own_log_qz

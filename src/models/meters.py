@@ -1,0 +1,84 @@
+"""Sums kept on the device, so that a step never waits for the host."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from src.models.draw import Draw
+from src.models.objectives import Terms
+
+if TYPE_CHECKING:
+    from src.models.vae import VAE
+
+PIXEL_TOLERANCE = 0.1
+ACTIVE_VARIANCE = 0.01
+
+
+class TermWindow:
+    """The mean of the loss and of every term over the training steps since it was last read."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.total: Tensor | None = None
+        self.steps = 0
+
+    def add(self, loss: Tensor, terms: Terms) -> None:
+        """Count one step."""
+        row = torch.stack([loss.detach(), *(value.detach().mean() for value in terms.values.values())])
+        self.names = ["loss", *terms.values]
+        self.total = row if self.total is None else self.total.add_(row)
+        self.steps += 1
+
+    def pop(self) -> dict[str, Tensor]:
+        """The means, and start again."""
+        if self.total is None:
+            return {}
+        means = dict(zip(self.names, self.total / self.steps, strict=True))
+        self.total, self.steps = None, 0
+        return means
+
+
+class EvaluationSums:
+    """Per-sample sums of an evaluation epoch; every sample counts once whatever the batch it came in."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+
+    def add(self, model: "VAE", draw: Draw, terms: Terms) -> None:
+        """Count one batch."""
+        x, n = draw.x, len(draw.x)
+        mean = draw.q.mean.double()
+        decoded = model.latent.decode(draw.q.mean)
+        error = (decoded.mean - x).abs()
+        rows = {name: value.sum() for name, value in terms.values.items()}
+        if draw.p is not None:
+            rows["energy_mean"] = (kl_divergence(draw.q, draw.p) - decoded.log_prob(x)).sum()
+        rows |= {
+            "loss": terms.loss * n,
+            "mse": error.square().flatten(1).mean(1).sum(),
+            "pixel_accuracy": (error < PIXEL_TOLERANCE).flatten(1).float().mean(1).sum(),
+            "mean": mean.sum(0),
+            "square": mean.square().sum(0),
+            "num_samples": torch.tensor(float(n), device=x.device),
+        }
+        for name, value in rows.items():
+            value = value.double()
+            self.totals[name] = self.totals[name] + value if name in self.totals else value
+
+    def pop(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """The means over all samples of all processes, and start again.
+
+        Args:
+            reduce: sums a tensor over the processes.
+        """
+        totals = {name: reduce(total) for name, total in self.totals.items()}
+        self.totals = {}
+        n = totals.pop("num_samples")
+        mean, square = totals.pop("mean") / n, totals.pop("square") / n
+        means = {name: (total / n).float() for name, total in totals.items()}
+        # Active units: Burda et al. 2016, arXiv:1509.00519, appendix C.
+        active = (square - mean.square() > ACTIVE_VARIANCE).sum().float()
+        return means | {"psnr": -10 * means["mse"].log10(), "active_units": active, "num_samples": n.float()}

@@ -1,0 +1,6 @@
+"""Networks: tensors in, tensors out. Sizes come from the data's shape."""
+
+from src.models.networks.conv import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
+from src.models.networks.mlp import MLPDecoder, MLPEncoder
+
+__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "ResNetDecoder", "ResNetEncoder"]

@@ -1,0 +1,183 @@
+"""Convolutional networks for pictures of any size, plain and residual (the residual ones take vectors too).
+
+A picture is halved until its longer side is at most 4, its channels doubled on the way; the decoder walks
+the same sizes back. Letters: B batch, C channels, H height, W width, P likelihood parameters.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from src.models.networks.mlp import activation, residual_mlp
+
+
+def pyramid(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
+    """Picture sizes from (height, width) downwards, each side halved (rounded down) at every step."""
+    sizes = [(height, width)]
+    while max(sizes[-1]) > smallest and min(sizes[-1]) >= 4:
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    return sizes
+
+
+def _picture(shape: Sequence[int], network: str) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape[1:]) < 8:
+        raise ValueError(f"{network} takes pictures of shape [C, H, W] with H and W at least 8, not {list(shape)}")
+    channels, height, width = shape
+    return channels, height, width
+
+
+def _widths(channels: int, stages: int, largest: int) -> list[int]:
+    return [min(channels * 2**i, largest) for i in range(stages)]
+
+
+def _down(c_in: int, c_out: int) -> nn.Conv2d:
+    # Kernel 4 is a multiple of stride 2: no checkerboard (Odena et al. 2016), and 2h or 2h+1 halve to h.
+    return nn.Conv2d(c_in, c_out, kernel_size=4, stride=2, padding=1)
+
+
+def _up(c_in: int, c_out: int, source: tuple[int, int], goal: tuple[int, int]) -> nn.ConvTranspose2d:
+    odd = (goal[0] - 2 * source[0], goal[1] - 2 * source[1])
+    return nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1, output_padding=odd)
+
+
+class ResidualConv(nn.Module):
+    """h + conv act norm conv act norm h, started at the identity (He et al. 2016, arXiv:1603.05027)."""
+
+    def __init__(self, channels: int, act: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(min(8, channels), channels),
+            activation(act),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(min(8, channels), channels),
+            activation(act),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(self.body[-1].bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.body(h)
+
+
+def picture_encoder(
+    shape: Sequence[int], out_features: int, channels: int, largest: int, act: str, blocks: int, name: str
+) -> nn.Sequential:
+    """Strided convolutions, ``blocks`` residual blocks a size, one linear layer."""
+    c_in, height, width = _picture(shape, name)
+    sizes = pyramid(height, width)
+    layers: list[nn.Module] = []
+    for c_out in _widths(channels, len(sizes) - 1, largest):
+        layers += [_down(c_in, c_out), *(ResidualConv(c_out, act) for _ in range(blocks)), activation(act)]
+        c_in = c_out
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_in * prod(sizes[-1]), out_features), activation(act))
+
+
+def picture_decoder(
+    latent_dim: int, shape: Sequence[int], parameters: int, width: int, channels: int, largest: int, act: str, blocks: int, name: str
+) -> nn.Sequential:
+    """Two linear layers, then ``picture_encoder`` walked back; the result is (B, P·C, H, W)."""
+    c_image, *picture = _picture(shape, name)
+    sizes = pyramid(*picture)[::-1]
+    widths = [*_widths(channels, len(sizes) - 1, largest)[::-1], parameters * c_image]
+    start = (widths[0], *sizes[0])
+    layers: list[nn.Module] = [nn.Linear(latent_dim, width), activation(act)]
+    layers += [nn.Linear(width, prod(start)), nn.Unflatten(-1, start)]
+    for i, (source, goal) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        layers += [*(ResidualConv(widths[i], act) for _ in range(blocks)), activation(act)]
+        layers += [_up(widths[i], widths[i + 1], source, goal)]
+    return nn.Sequential(*layers)
+
+
+class ConvEncoder(nn.Module):
+    """x (B, C, H, W) → features (B, out_features)."""
+
+    kinds = ("image",)
+
+    def __init__(
+        self, shape: Sequence[int], out_features: int = 256, channels: int = 32, max_channels: int = 256, act: str = "relu"
+    ) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.net = picture_encoder(shape, out_features, channels, max_channels, act, 0, "ConvEncoder")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class ConvDecoder(nn.Module):
+    """z (B, latent_dim) → likelihood parameters (B, P, C, H, W)."""
+
+    kinds = ("image",)
+
+    def __init__(
+        self,
+        latent_dim: int,
+        shape: Sequence[int],
+        parameters: int = 1,
+        width: int = 256,
+        channels: int = 32,
+        max_channels: int = 256,
+        act: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.split = (parameters, shape[0])
+        self.net = picture_decoder(latent_dim, shape, parameters, width, channels, max_channels, act, 0, "ConvDecoder")
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.net(z).unflatten(1, self.split)
+
+
+class ResNetEncoder(nn.Module):
+    """x → features (B, out_features): ``blocks`` residual blocks a picture size; a residual MLP for vectors."""
+
+    kinds = ("image", "vector")
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        out_features: int = 256,
+        channels: int = 32,
+        max_channels: int = 256,
+        act: str = "silu",
+        blocks: int = 1,
+    ) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.net = (
+            residual_mlp(shape[0], out_features, out_features, 2 * blocks, act)
+            if len(shape) == 1
+            else picture_encoder(shape, out_features, channels, max_channels, act, blocks, "ResNetEncoder")
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class ResNetDecoder(nn.Module):
+    """z (B, latent_dim) → likelihood parameters (B, P, *shape); the mirror of ``ResNetEncoder``."""
+
+    kinds = ("image", "vector")
+
+    def __init__(
+        self,
+        latent_dim: int,
+        shape: Sequence[int],
+        parameters: int = 1,
+        width: int = 256,
+        channels: int = 32,
+        max_channels: int = 256,
+        act: str = "silu",
+        blocks: int = 1,
+    ) -> None:
+        super().__init__()
+        self.split = (parameters, shape[0])
+        self.net = (
+            residual_mlp(latent_dim, parameters * shape[0], width, 2 * blocks, act)
+            if len(shape) == 1
+            else picture_decoder(latent_dim, shape, parameters, width, channels, max_channels, act, blocks, "ResNetDecoder")
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.net(z).unflatten(1, self.split)

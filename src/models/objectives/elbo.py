@@ -1,0 +1,85 @@
+"""The evidence lower bound and its weightings."""
+
+from typing import Literal
+
+from torch import Tensor
+from torch.distributions import Independent, kl_divergence
+
+from src.models.draw import Draw
+from src.models.objectives.base import Objective, Terms
+
+
+def kl_per_dimension(draw: Draw) -> Tensor:
+    """KL(q(z_d | x) ‖ p(z_d)) in nats, (B, D), for a factorised posterior and prior."""
+    if not (isinstance(draw.q, Independent) and isinstance(draw.p, Independent)):
+        raise NotImplementedError("the KL has no value per dimension here: posterior or prior is not factorised")
+    return kl_divergence(draw.q.base_dist, draw.p.base_dist)
+
+
+def kl(draw: Draw) -> Tensor:
+    """KL(q(z | x) ‖ p(z)) in nats, (B,): closed form where one is registered, else the Monte-Carlo mean over k."""
+    if draw.p is not None:
+        try:
+            return kl_divergence(draw.q, draw.p)
+        except NotImplementedError:
+            pass  # no closed form for this pair
+    return (draw.log_qz - draw.log_pz).mean(0)
+
+
+class ELBO(Objective):
+    r"""−E_q[log p(x | z)] + β KL(q(z | x) ‖ p(z)) (Kingma & Welling 2014, arXiv:1312.6114).
+
+    β ≠ 1 gives the β-VAE (Higgins et al. 2017). ``free_bits`` λ replaces the KL by Σ_d max(λ, KL_d)
+    (Kingma et al. 2016, arXiv:1606.04934), with KL_d of each sample (``per_sample``) or averaged over the
+    batch (``batch_mean``, as in the paper). ``capacity`` C replaces it by |KL − C|, the batch's mean KL pulled
+    to C nats with β as its strength (Burgess et al. 2018, arXiv:1804.03599); C is the weight ``capacity``, so a
+    schedule can raise it. The reported ``kl`` is the plain KL in every case.
+
+    Args:
+        beta: weight of the KL.
+        free_bits: λ in nats a dimension; 0 turns it off.
+        free_bits_mode: see above.
+        capacity: C in nats; null turns it off.
+        num_samples: k.
+    """
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        free_bits_mode: Literal["per_sample", "batch_mean"] = "batch_mean",
+        capacity: float | None = None,
+        num_samples: int = 1,
+    ) -> None:
+        if free_bits_mode not in ("per_sample", "batch_mean"):
+            raise ValueError(f"model.objective.free_bits_mode='{free_bits_mode}' is unknown; choices: per_sample, batch_mean")
+        if free_bits and capacity is not None:
+            raise ValueError("model.objective: free_bits and capacity both rewrite the KL; set one of them")
+        super().__init__({"kl": beta} | ({} if capacity is None else {"capacity": capacity}), num_samples)
+        self.free_bits, self.free_bits_mode, self.has_capacity = free_bits, free_bits_mode, capacity is not None
+
+    def forward(self, draw: Draw) -> Terms:
+        rate = kl(draw)
+        values = {"recon_nll": -draw.log_px.mean(0), "kl": rate, **draw.aux}
+        weights = {"recon_nll": rate.new_ones(()), "kl": self.weight("kl")}
+        weights |= {name: rate.new_ones(()) for name in draw.aux}
+        penalties = {}
+        if self.free_bits:
+            per_dimension = kl_per_dimension(draw)
+            if self.free_bits_mode == "batch_mean":
+                per_dimension = per_dimension.mean(0, keepdim=True).expand_as(per_dimension)
+            penalties["kl"] = per_dimension.clamp_min(self.free_bits).sum(-1)
+        elif self.has_capacity:
+            penalties["kl"] = (rate.mean() - self.weight("capacity")).abs().expand_as(rate)
+        return Terms(values, weights, penalties)
+
+
+class Reconstruction(Objective):
+    """−log p(x | z) alone: the objective of an autoencoder."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def forward(self, draw: Draw) -> Terms:
+        values = {"recon_nll": -draw.log_px.mean(0), **draw.aux}
+        return Terms(values, {name: value.new_ones(()) for name, value in values.items()})

@@ -1,0 +1,55 @@
+"""Posteriors with a mean: the diagonal Gaussian and its limit, the point."""
+
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from src.models.distributions import Delta
+
+
+def _bounded(raw: Tensor, low: float = -8.0, high: float = 4.0) -> Tensor:
+    """raw → (low, high); close to the identity in between."""
+    upper = high - nn.functional.softplus(high - raw)
+    return low + nn.functional.softplus(upper - low)
+
+
+class DiagonalGaussian(nn.Module):
+    """q(z | x) = N(μ(x), diag σ²(x)) (Kingma & Welling 2014, arXiv:1312.6114).
+
+    log σ is kept within [-8, 4] by a smooth bound, so that an early outlier overflows nothing and
+    still has a gradient.
+
+    Args:
+        in_features: width of the encoder's output.
+        dim: latent dimensions.
+    """
+
+    factorised = True
+
+    def __init__(self, in_features: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.head = nn.Linear(in_features, 2 * dim)
+
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
+        mean, raw = self.head(features).float().chunk(2, dim=-1)
+        log_scale = _bounded(raw)
+        return Independent(Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False)
+
+
+class DeltaPosterior(nn.Module):
+    """z = μ(x): the deterministic encoder of an autoencoder.
+
+    Args:
+        in_features: width of the encoder's output.
+        dim: latent dimensions.
+    """
+
+    factorised = True
+
+    def __init__(self, in_features: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.head = nn.Linear(in_features, dim)
+
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
+        return Delta(self.head(features).float())

@@ -1,0 +1,5 @@
+"""Priors p(z): an optional condition in, a distribution over z (D,) out."""
+
+from src.models.priors.normal import StandardNormal
+
+__all__ = ["StandardNormal"]

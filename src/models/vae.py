@@ -1,0 +1,179 @@
+"""The one LightningModule of every variant."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from src.models.compat import check_parts
+from src.models.draw import Draw
+from src.models.meters import EvaluationSums, TermWindow
+from src.models.objectives import Terms
+from src.models.protocol import Path
+from src.utils.build import build
+from src.utils.seeding import isolated_rng
+
+Config = Mapping[str, Any]
+
+
+class VAE(LightningModule):
+    """A variational autoencoder: parts, an objective, and how they are optimised.
+
+    Args:
+        shape: the data's shape without the batch.
+        encoder, decoder, posterior, prior, likelihood, latent, objective: parts, or configs of parts.
+        optimizer: config of a ``torch.optim`` class; the parameters are added here.
+        scheduler: config of a learning-rate scheduler, its own keys plus ``interval`` (step or epoch), or None.
+        compile: compile encoder and decoder with inductor.
+
+    References:
+        Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        encoder: nn.Module | Config,
+        decoder: nn.Module | Config,
+        posterior: nn.Module | Config,
+        prior: nn.Module | Config | None,
+        likelihood: nn.Module | Config,
+        latent: Config,
+        objective: nn.Module | Config,
+        optimizer: Config | None = None,
+        scheduler: Config | None = None,
+        latent_dim: int | None = None,
+        name: str = "vae",
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        parts = {"encoder": encoder, "posterior": posterior, "prior": prior or None, "decoder": decoder, "likelihood": likelihood}
+        self.latent = build(latent, **{name: build(part) for name, part in parts.items()})
+        self.objective = build(objective)
+        check_parts(self.latent, self.objective)
+        self.name, self.latent_dim = name, latent_dim
+        self.optimizer_config, self.scheduler_config = dict(optimizer or {}), dict(scheduler or {})
+        self.window = TermWindow()
+        self.sums = EvaluationSums()
+        if compile:
+            self.latent.encoder.compile()
+            self.latent.decoder.compile()
+
+    # What may be asked of a trained model (src/models/protocol.py).
+
+    def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
+        """q(z | x), batch shape (B,)."""
+        self._refuse_condition(c)
+        return self.latent.encode(x, c)
+
+    def decode(self, z: Tensor, c: Tensor | None = None) -> Distribution:
+        """p(x | z) for z (…, D)."""
+        self._refuse_condition(c)
+        return self.latent.decode(z, c)
+
+    def prior(self, c: Tensor | None = None) -> Distribution:
+        """p(z); ``NotImplementedError`` for a deterministic autoencoder."""
+        if self.latent.prior is None:
+            raise NotImplementedError("this autoencoder has no prior: its latent density must be fitted after training")
+        return self.latent.prior(c)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The likelihood's mean at the posterior's mean, (B, *shape)."""
+        return self.decode(self.encode(x).mean).mean
+
+    def sample(self, n: int) -> Tensor:
+        """n pictures decoded from the prior, (n, *shape)."""
+        return self.decode(self.prior().sample((n,))).mean
+
+    def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int, path: Path = "linear") -> Tensor:
+        """(steps, B, *shape) pictures on the way from x_a to x_b through their posterior means."""
+        z_a, z_b = self.encode(x_a).mean, self.encode(x_b).mean
+        t = torch.linspace(0, 1, steps, device=z_a.device)[:, None, None]
+        if path == "linear":
+            return self.decode(torch.lerp(z_a, z_b, t)).mean
+        if path == "slerp":
+            return self.decode(slerp(z_a, z_b, t)).mean
+        if path == "geodesic":
+            raise NotImplementedError("geodesics need a model with a latent metric, and this one has none; use linear or slerp")
+        raise ValueError(f"path='{path}' is unknown; choices: linear, slerp, geodesic")
+
+    def log_likelihood(self, x: Tensor, k: int) -> Tensor:
+        """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519); k in slices to bound memory."""
+        slices = [min(8, k - done) for done in range(0, k, 8)]
+        draws = (self.latent.infer(x, k=size) for size in slices)
+        log_w = torch.cat([draw.log_px + draw.log_pz - draw.log_qz for draw in draws])
+        return log_w.logsumexp(0) - torch.tensor(float(k)).log()
+
+    def energy(self, x: Tensor) -> Tensor:
+        """−log p(x | μ) + KL(q(z | x) ‖ p(z)), (B,) nats, deterministic."""
+        q, p = self.encode(x), self.prior()
+        return -self.decode(q.mean).log_prob(x) + torch.distributions.kl_divergence(q, p)
+
+    # Training.
+
+    def step(self, x: Tensor) -> tuple[Draw, Terms]:
+        """One draw and its terms."""
+        draw = self.latent.infer(x, k=self.objective.num_samples)
+        return draw, self.objective(draw)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        _, terms = self.step(batch["x"])
+        loss = terms.loss
+        self.window.add(loss, terms)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
+            self.log_dict({f"train/{name}": value for name, value in self.window.pop().items()}, sync_dist=True)
+            current = zip(self.objective.names, self.objective.current, strict=True)
+            self.log_dict({f"train/weight_{name}": value for name, value in current})
+
+    def evaluation_step(self, batch: dict[str, Tensor]) -> None:
+        draw, terms = self.step(batch["x"])
+        self.sums.add(self, draw, terms)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluation_step(batch)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluation_step(batch)
+
+    # The noise of an evaluation is always the same and leaves the training's random numbers where they were.
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluation_rng = isolated_rng(0, self.device)
+        self._evaluation_rng.__enter__()
+
+    def on_validation_epoch_end(self) -> None:
+        self._evaluation_rng.__exit__(None, None, None)
+        stage = "test" if self.trainer.testing else "val"
+        reduced = self.sums.pop(lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"))
+        self.log_dict({f"{stage}/{name}": value for name, value in reduced.items()})
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and scheduler that the config names."""
+        optimizer = build(self.optimizer_config, list(self.parameters()))
+        if not self.scheduler_config:
+            return optimizer
+        config = dict(self.scheduler_config)
+        interval = config.pop("interval", "epoch")
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": build(config, optimizer), "interval": interval}}
+
+    def _refuse_condition(self, c: Tensor | None) -> None:
+        if c is not None:
+            raise NotImplementedError("this model is unconditional: none of its parts takes a condition")
+
+
+def slerp(z_a: Tensor, z_b: Tensor, t: Tensor) -> Tensor:
+    """Spherical interpolation of directions with linear interpolation of lengths; z (B, D), t (steps, 1, 1)."""
+    unit_a, unit_b = nn.functional.normalize(z_a, dim=-1), nn.functional.normalize(z_b, dim=-1)
+    angle = (unit_a * unit_b).sum(-1, keepdim=True).clamp(-1 + 1e-6, 1 - 1e-6).acos()
+    direction = (((1 - t) * angle).sin() * unit_a + (t * angle).sin() * unit_b) / angle.sin()
+    return direction * torch.lerp(z_a.norm(dim=-1, keepdim=True), z_b.norm(dim=-1, keepdim=True), t)

@@ -1,0 +1,114 @@
+"""Opening models and checkpoints, one's own or a stranger's, without running anything that they contain."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.runs.record import write_atomic
+from src.utils.build import FOREIGN, build
+from src.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+
+
+def save_model(model: "nn.Module", config: dict[str, Any], directory: Path) -> None:
+    """Write a model so that it can be opened anywhere: weights as safetensors, parts as YAML."""
+    import yaml
+    from safetensors.torch import save
+
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    temporary = directory / f".{WEIGHTS}.tmp"
+    temporary.write_bytes(save(state))
+    temporary.replace(directory / WEIGHTS)
+    write_atomic(directory / CONFIG, yaml.safe_dump(config, sort_keys=False))
+
+
+def load_model(path: str | Path) -> Any:
+    """The model of a run, or of a ``model`` directory, ready to be asked (see ``src/models/protocol.py``).
+
+    Only models and their parts are built and only tensors are read, so a stranger's run can be opened.
+
+    Raises:
+        UserError: no model is there, the config names anything else, or the weights do not fit.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    directory = Path(path)
+    directory = directory if (directory / WEIGHTS).exists() else directory / "model"
+    if not (directory / WEIGHTS).exists():
+        raise UserError(f"{path} holds no model: there is no {directory / WEIGHTS}")
+    config = _read_config(directory / CONFIG)
+    model = build(config, allowed=FOREIGN)
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(f"{directory / CONFIG} describes no model")
+    try:
+        state = load_file(directory / WEIGHTS)
+    except SafetensorError as error:
+        raise UserError(f"{directory / WEIGHTS} is damaged: {error}") from error
+    check_state(model, state, str(directory / WEIGHTS))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, tensors and plain values only.
+
+    Raises:
+        UserError: it is missing, truncated, no checkpoint, or holds objects that would have to be executed.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"ckpt_path={path} does not exist{_neighbours(path)}")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"ckpt_path={path} is truncated or no checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"ckpt_path={path} holds more than tensors and plain values, and is not opened") from error
+    except (RuntimeError, EOFError, KeyError) as error:
+        raise UserError(f"ckpt_path={path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(f"ckpt_path={path} is no training checkpoint: it has no state_dict")
+    return content
+
+
+def check_state(model: "nn.Module", state: dict[str, Any], where: str) -> None:
+    """Refuse weights of another architecture.
+
+    Raises:
+        UserError: naming the first tensor that does not fit.
+    """
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | state.keys()):
+        if name not in state or name not in expected:
+            raise UserError(f"{where} is of another architecture: '{name}' is {'missing there' if name in expected else 'not in this model'}")
+        if expected[name].shape != state[name].shape:
+            raise UserError(f"{where} is of another architecture: '{name}' is {list(state[name].shape)} there, {list(expected[name].shape)} here")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict) or "_target_" not in config:
+        raise UserError(f"{path} describes no model: it has no _target_")
+    return config
+
+
+def _neighbours(path: Path) -> str:
+    there = sorted(file.name for file in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
+    return f"; there are: {', '.join(there)}" if there else ""

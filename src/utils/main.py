@@ -1,0 +1,149 @@
+"""The one place that meets Hydra's command line: entry points, errors, resuming."""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.utils.build import ALLOWED
+from src.utils.errors import UserError, nearest
+from src.utils.pictures import picture_shape
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+
+
+def entry_point(config_name: str = "config") -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+    """Decorate a function of a config so that calling it reads the command line.
+
+    Errors that a user can mend end the process with one sentence and exit status 1; others keep their traceback.
+    """
+
+    def decorate(task: Callable[[Any], Any]) -> Callable[[], None]:
+        whitelist = tuple(f"{prefix}*" for prefix in ALLOWED)
+
+        @functools.wraps(task)
+        def quietly(cfg: Any) -> Any:
+            try:
+                return task(cfg)
+            except UserError as error:  # before Hydra adds its own lines
+                sys.exit(f"error: {error}")
+
+        run = hydra.main(config_path=str(CONF), config_name=config_name, execution_whitelist=whitelist)(quietly)
+
+        def command() -> None:
+            register_resolvers()
+            # Hydra would print its own account of an error; with this it hands the exception to us.
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            try:
+                sys.argv[1:] = with_resumed_run(sys.argv[1:])
+                run()
+            except (UserError, HydraException, OmegaConfBaseException) as error:
+                sys.exit(f"error: {one_sentence(error)}")
+
+        return command
+
+    return decorate
+
+
+def register_resolvers() -> None:
+    """The resolvers that conf/ uses; none of them imports torch before it is asked."""
+    OmegaConf.register_resolver("picture_shape", picture_shape, replace=True)
+    OmegaConf.register_resolver("device_count", _device_count, replace=True)
+    OmegaConf.register_resolver("unused_dir", _unused_dir, replace=True, use_cache=True)
+
+
+def with_resumed_run(arguments: list[str]) -> list[str]:
+    """Put the arguments of the run that ``ckpt_path`` belongs to before those given now.
+
+    A run is resumed in its own directory, with the choices it was started with.
+
+    Raises:
+        UserError: ``ckpt_path=last`` and there is none.
+    """
+    paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
+    if not paths or any(argument.startswith(("--config-path", "--config-dir", "hydra.run.dir")) for argument in arguments):
+        return arguments
+    checkpoint = Path(paths[-1].strip("'\""))
+    if paths[-1] == "last":
+        found = sorted(Path("logs").rglob("last.ckpt"), key=lambda file: file.stat().st_mtime)
+        if not found:
+            raise UserError("ckpt_path=last finds no last.ckpt below logs/")
+        checkpoint = found[-1]
+    run = checkpoint.resolve().parent.parent
+    saved = run / ".hydra" / "overrides.yaml"
+    if not saved.exists() or not (run / "run.json").exists():
+        return arguments
+    given = {argument.lstrip("+~").split("=", 1)[0] for argument in arguments}
+    kept = [o for o in yaml.safe_load(saved.read_text()) if isinstance(o, str)]
+    kept = [o for o in kept if not o.startswith(("hydra", "+hydra", "ckpt_path")) and o.lstrip("+~").split("=", 1)[0] not in given]
+    rest = [argument for argument in arguments if not argument.startswith("ckpt_path=")]
+    return [*kept, *rest, f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
+
+
+def one_sentence(error: Exception) -> str:
+    """What went wrong, with the nearest valid choice where the config has one."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error)
+    if option := re.search(r"Could not find '(.+)/([^/']+)'", text):
+        group, name = option.groups()
+        return f"'{group}' has no option '{name}'{nearest(name, options(group))}"
+    if key := re.search(r"Could not override '([^']+)'", text):
+        return f"there is no setting '{key[1]}'{nearest(key[1], settings())}"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def options(group: str) -> list[str]:
+    """The names that a config group offers."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def settings() -> set[str]:
+    """Every dotted key of every file of conf/, and every group."""
+    found: set[str] = set()
+    for file in CONF.rglob("*.yaml"):
+        content = yaml.safe_load(file.read_text()) or {}
+        relative = file.parent.relative_to(CONF)
+        # Complete recipes are written against the root.
+        at_root = file.read_text().startswith("# @package _global_")
+        prefix = "" if at_root else ".".join(relative.parts)
+        found |= {str(relative)} if relative.parts else set()
+        found |= {f"{prefix}.{key}".lstrip(".") for key in _dotted(content) if not key.startswith(("defaults", "hydra"))}
+    return found
+
+
+def _dotted(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield str(key)
+            yield from (f"{key}.{rest}" for rest in _dotted(value))
+
+
+def _device_count(without_gpu: int) -> int:
+    import torch
+
+    return torch.cuda.device_count() or int(without_gpu)
+
+
+def _unused_dir(wanted: str) -> str:
+    path, number = Path(wanted), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{wanted}_{number}")
+    return str(path)
+
+
+def data_configs(kinds: tuple[str, ...]) -> list[str]:
+    """The names of the data configs whose ``kind`` is one of ``kinds``."""
+    files = sorted((CONF / "data").glob("*.yaml"))
+    return [file.stem for file in files if (yaml.safe_load(file.read_text()) or {}).get("kind") in kinds]

@@ -1,0 +1,111 @@
+"""Pictures on disk: where they are, what shape they have, and reading them; no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.utils.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+SPLITS = ("train", "val", "test")
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """All pictures below ``folder``, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def picture_shape(path: str | None, size: Sequence[int] | int | None = None) -> list[int]:
+    """[C, H, W] of the pictures at ``path`` (a folder, .npz or .npy), read from the first one only.
+
+    Raises:
+        UserError: there is nothing to read there.
+    """
+    source = existing(path)
+    if source.is_dir():
+        files = picture_files(source)
+        if not files:
+            raise UserError(f"data.path={source} holds no pictures; endings that are read: {', '.join(SUFFIXES)}")
+        shape = list(read_picture(files[0]).shape)
+    else:
+        array = next(iter(read_arrays(source).values()))
+        shape = list(as_chw(array[:1], source).shape[1:])
+    return [shape[0], *_pair(size)] if size else shape
+
+
+def existing(path: str | None) -> Path:
+    """``path``, or a ``UserError`` when it is not given or not there."""
+    if not path:
+        raise UserError("data=images needs data.path=<a folder, .npz or .npy of pictures>")
+    source = Path(path)
+    if not source.exists():
+        raise UserError(f"data.path={source} does not exist (the folder {source.absolute().parent} {'does' if source.absolute().parent.exists() else 'does not'})")
+    if source.is_file() and source.suffix not in (".npz", ".npy"):
+        raise UserError(f"data.path={source} is a file of a kind that is not read; give a folder of pictures, a .npz or a .npy")
+    return source
+
+
+def read_picture(path: Path, size: Sequence[int] | int | None = None) -> np.ndarray:
+    """One picture as uint8 (C, H, W), grey or RGB; transparency is dropped.
+
+    Raises:
+        UserError: naming the file, when it cannot be decoded.
+    """
+    from PIL import Image, UnidentifiedImageError  # not needed to compose a config without pictures
+
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("L" if image.mode in ("1", "L", "I;16", "I", "LA") else "RGB")
+            if size:
+                height, width = _pair(size)
+                picture = picture.resize((width, height), Image.Resampling.BOX)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as a picture: {error}") from error
+    array = np.asarray(picture)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npy (named ``x``) or .npz, without pickles.
+
+    Raises:
+        UserError: the file is damaged, holds objects, or is empty.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as arrays: {error}") from error
+    if not arrays or any(array.ndim == 0 or len(array) == 0 for array in arrays.values()):
+        raise UserError(f"{path} is empty")
+    known = {"x", "label", *SPLITS, *(f"label_{split}" for split in SPLITS)}
+    if unknown := sorted(set(arrays) - known):
+        raise UserError(f"{path} has an array '{unknown[0]}' that is not read; names that are: {', '.join(sorted(known))}")
+    return arrays
+
+
+def as_chw(array: np.ndarray, source: Path) -> np.ndarray:
+    """(N, H, W), (N, C, H, W) or (N, H, W, C) → (N, C, H, W) uint8; floats must lie in [0, 1].
+
+    Raises:
+        UserError: another shape, another range, or NaN.
+    """
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    if array.ndim != 4:
+        raise UserError(f"{source} has shape {list(array.shape)}; pictures are (N, H, W), (N, C, H, W) or (N, H, W, C)")
+    if array.dtype == np.uint8:
+        return np.asarray(array)
+    array = np.asarray(array, dtype=np.float32)
+    if np.isnan(array).any():
+        raise UserError(f"{source}: picture {int(np.isnan(array).reshape(len(array), -1).any(1).argmax())} has NaN values")
+    if array.min() < 0 or array.max() > 1:
+        raise UserError(f"{source} has values from {array.min():.3g} to {array.max():.3g}; give uint8, or floats in [0, 1]")
+    return np.rint(array * 255).astype(np.uint8)
+
+
+def _pair(size: Sequence[int] | int) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
