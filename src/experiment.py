@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +13,35 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+from src.callbacks.checkpoints import AtomicCheckpoints
+from src.callbacks.figures import Figures
+from src.callbacks.loggers import close
 from src.callbacks.report import TestReport
 from src.callbacks.run_logger import RunLogger
 from src.callbacks.run_state import RunState, RunStopped
 from src.models.compat import check_data
-from src.runs.loading import check_state, read_checkpoint, save_model
+from src.runs.loading import WEIGHTS, check_state, load_model, read_checkpoint, save_model
 from src.runs.reading import ALIVE, read_run
 from src.runs.record import CONFIG_FILE, RUN_FILE, RunRecord, write_atomic
-from src.utils.build import build, build_each, check_signatures
+from src.utils.build import FOREIGN, build, build_each, check_signatures
 from src.utils.ddp import many_processes
 from src.utils.errors import UserError, nearest
 from src.utils.main import data_configs
 
 log = logging.getLogger(__name__)
+ROOT_TYPES = {
+    "seed": int,
+    "train": bool,
+    "test": bool,
+    "compile": bool,
+    "importance_samples": int,
+    "threads": int | None,
+    "ckpt_path": str | None,
+    "optimized_metric": str | None,
+}
 EXIT_STATUS = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -37,35 +52,56 @@ def train(cfg: DictConfig) -> float | None:
         The metric named by ``optimized_metric``; None when the run was stopped or names none.
     """
     directory = Path(cfg.paths.output_dir)
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    check_root(cfg)
+    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     checkpoint = _checked_checkpoint(cfg, directory) if first else None
     record = _start_record(cfg, directory) if first else None
     _one_line_once()
     with recorded(record), many_processes():
-        if cfg.threads:
-            torch.set_num_threads(cfg.threads)
         if first:
             write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
-        check_data(plain["model"], plain["data"], data_configs)
-        for group in ("model", "data", "trainer", "callbacks", "logger"):
-            check_signatures(cfg[group], where=group)
-        seed_everything(cfg.seed, workers=True, verbose=False)
-        data, model = build(cfg.data), build(cfg.model)
+        trainer, model, data, report = assemble(cfg, directory, record)
         if checkpoint is not None:
             check_state(model, checkpoint["state_dict"], f"ckpt_path={cfg.ckpt_path}")
-        report = TestReport(directory, cfg.importance_samples)
-        callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
-        loggers = [*build_each(cfg.logger), RunLogger(directory)]
-        trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
-        trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True) if cfg.train else None
-        optimized = _optimized(trainer, cfg.optimized_metric)
-        _test(trainer, model, data, cfg, report)
+        with closed(trainer.loggers):
+            if cfg.train:
+                trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+            optimized = _optimized(trainer, cfg.optimized_metric)
+            _test(trainer, model, data, cfg, report)
         if trainer.is_global_zero:
             save_model(model, portable(plain["model"]), directory / "model")
             log.info("the run is in %s", directory)
         return optimized
+
+
+def assemble(cfg: DictConfig, directory: Path, record: RunRecord | None) -> tuple[Trainer, Any, Any, TestReport]:
+    """Check a config and build what it describes: trainer, model, data and the report of the test.
+
+    Raises:
+        UserError: a key, a part or a combination that cannot be.
+    """
+    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    check_data(plain["model"], plain["data"], data_configs)
+    for group in ("model", "data", "trainer", "callbacks", "logger"):
+        check_signatures(cfg[group], where=group)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    model, data = build(cfg.model), build(cfg.data)
+    report = TestReport(directory, cfg.importance_samples)
+    callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
+    trainer = build(cfg.trainer, callbacks=callbacks, logger=[*build_each(cfg.logger), RunLogger(directory)], plugins=[AtomicCheckpoints()])
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain)
+    return trainer, model, data, report
+
+
+def check_root(cfg: DictConfig) -> None:
+    """Refuse a top-level value of the wrong type, in one sentence."""
+    for key, kind in ROOT_TYPES.items():
+        if not isinstance(cfg[key], kind) or (isinstance(cfg[key], bool) and kind is int):
+            raise UserError(f"{key}={cfg[key]} must be of type {getattr(kind, '__name__', kind)}")
 
 
 def portable(model: dict[str, Any]) -> dict[str, Any]:
@@ -74,12 +110,26 @@ def portable(model: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
+def closed(loggers: list[Logger]) -> Iterator[None]:
+    """End the trackers' runs however what happens inside ends."""
+    try:
+        yield
+    except BaseException:
+        close(loggers, failed=True)
+        raise
+    close(loggers, failed=False)
+
+
+@contextmanager
 def recorded(record: RunRecord | None) -> Iterator[None]:
     """Write into ``run.json`` how what happens inside ends."""
 
     def tell(**fields: Any) -> None:
-        if record is not None:
-            record.update(**fields)
+        try:
+            if record is not None:
+                record.update(**fields)
+        except OSError as error:  # a full disk must not hide what ended the run; readers will find it dead
+            log.error("run.json could not be written: %s", error)
 
     try:
         yield
@@ -107,6 +157,7 @@ def _one_line_once() -> None:
     """Leave Lightning's messages to Hydra's handlers, and out what is advertisement."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what torch has deprecated
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
 
 
@@ -146,3 +197,35 @@ def _optimized(trainer: Trainer, name: str | None) -> float | None:
     if name not in trainer.callback_metrics:
         raise UserError(f"optimized_metric='{name}' is not logged{nearest(name, trainer.callback_metrics)}")
     return float(trainer.callback_metrics[name])
+
+
+def evaluate_run(cfg: DictConfig) -> None:
+    """Test a run's best weights again, whoever trained it, and write ``results.json`` and figures into it.
+
+    Raises:
+        UserError: there is no run, no weights, or its config names anything but models and data.
+    """
+    _one_line_once()
+    run = read_run(cfg.run)
+    config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(run.path / CONFIG_FILE))  # type: ignore[assignment]
+    data = build(config["data"], allowed=("src.datamodules.",))
+    if not (run.path / "model" / WEIGHTS).exists():
+        _model_from_checkpoint(run.path, portable(config["model"]))
+    report = TestReport(run.path, cfg.importance_samples, {"checkpoint": run.results.get("checkpoint", "last weights")})
+    # The model comes first: it opens the file, and a stranger's may be refused.
+    model = load_model(run.path)
+    trainer = build(cfg.trainer, callbacks=[report, Figures(str(run.path))], logger=False)
+    trainer.test(model, datamodule=data, verbose=False)
+
+
+def _model_from_checkpoint(run: Path, config: dict[str, Any]) -> None:
+    """Write ``model/`` for a run that ended before it could."""
+    folder = run / "checkpoints"
+    found = next((folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).exists()), None)
+    if found is None:
+        raise UserError(f"{run} has neither a model nor a checkpoint to evaluate")
+    model = build(config, allowed=FOREIGN)
+    state = read_checkpoint(found)["state_dict"]
+    check_state(model, state, str(found))
+    model.load_state_dict(state)
+    save_model(model, config, run / "model")

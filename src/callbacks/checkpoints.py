@@ -1,10 +1,34 @@
 """Which checkpoints a run keeps, under the names that DESIGN.md section 6 promises."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch import LightningModule, Trainer
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its name and then renames it.
+
+    Lightning's own writer goes through the system's temporary folder and copies from there when that is another
+    file system, so that a kill or a full disk in the middle would leave half a checkpoint under the good name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+        goal = Path(path)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        temporary = goal.with_name(f".{goal.name}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, goal)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class BestAndLast(ModelCheckpoint):
@@ -27,8 +51,8 @@ class BestAndLast(ModelCheckpoint):
         )
 
 
-class Periodic(ModelCheckpoint):
-    """``epoch_0010.ckpt`` and so on, all of them kept.
+class Periodic(Callback):
+    """``epoch_0010.ckpt`` and so on, numbered by the epochs completed, all of them kept.
 
     Args:
         directory: the run's directory.
@@ -36,11 +60,9 @@ class Periodic(ModelCheckpoint):
     """
 
     def __init__(self, directory: str, every_n_epochs: int = 0) -> None:
-        super().__init__(
-            dirpath=Path(directory) / "checkpoints",
-            filename="epoch_{epoch:04d}",
-            auto_insert_metric_name=False,
-            save_top_k=-1 if every_n_epochs else 0,
-            every_n_epochs=every_n_epochs or 1,
-            save_on_train_epoch_end=True,
-        )
+        self.folder, self.every_n_epochs = Path(directory) / "checkpoints", every_n_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        completed = trainer.current_epoch + 1
+        if self.every_n_epochs and completed % self.every_n_epochs == 0:
+            trainer.save_checkpoint(self.folder / f"epoch_{completed:04d}.ckpt")

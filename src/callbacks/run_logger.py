@@ -21,6 +21,7 @@ class RunLogger(Logger):
     def __init__(self, directory: Path) -> None:
         super().__init__()
         self.path = directory / METRICS_FILE
+        self._complete = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
 
     @property
     def name(self) -> str:
@@ -38,8 +39,10 @@ class RunLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         epoch = metrics.pop("epoch", None)
         row = {"step": step, "epoch": epoch, "time": time.time(), "metrics": finite({k: float(v) for k, v in metrics.items()})}
+        start = "" if self._complete else "\n"  # after a line that a killed process left half-written
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(start + json.dumps(row) + "\n")
+        self._complete = True
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """The run's config.yaml holds them."""

@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from math import ceil, inf
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -137,13 +138,15 @@ class RunState(Callback):
 
 
 def _progress(trainer: Trainer) -> dict[str, Any]:
-    total, step = trainer.estimated_stepping_batches, trainer.global_step
-    known = isinstance(total, int) and total > 0
+    # Not trainer.estimated_stepping_batches: it talks to the other processes, which do not come here.
+    step, steps_an_epoch = trainer.global_step, trainer.num_training_batches / trainer.accumulate_grad_batches
+    limits = [trainer.max_steps if trainer.max_steps > 0 else inf, (trainer.max_epochs or -1) * ceil(steps_an_epoch) if steps_an_epoch < inf else inf]
+    total = min(limit for limit in limits if limit > 0)
     return {
         "epoch": trainer.current_epoch,
         "max_epochs": trainer.max_epochs,
         "step": step,
-        "fraction": min(step / total, 1.0) if known else None,
+        "fraction": min(step / total, 1.0),
     }
 
 

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from src.utils.errors import UserError
+
 Shape = Literal["linear", "cosine", "cyclical"]
 
 
@@ -26,9 +28,9 @@ class ScheduleWeight(Callback):
         self, weight: str = "kl", duration: float = 0, shape: Shape = "linear", unit: Literal["epoch", "step"] = "epoch"
     ) -> None:
         if shape not in ("linear", "cosine", "cyclical") or unit not in ("epoch", "step"):
-            raise ValueError(f"a schedule is linear, cosine or cyclical in epochs or steps, not '{shape}' in '{unit}s'")
+            raise UserError(f"a schedule is linear, cosine or cyclical in epochs or steps, not '{shape}' in '{unit}s'")
         if duration < 0:
-            raise ValueError(f"the duration of the schedule of '{weight}' is {duration}; it cannot be negative")
+            raise UserError(f"the duration of the schedule of '{weight}' is {duration}; it cannot be negative")
         self.weight, self.duration, self.shape, self.unit = weight, duration, shape, unit
 
     def fraction(self, progress: float) -> float:
@@ -44,4 +46,4 @@ class ScheduleWeight(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.duration:
             steps_per_unit = 1 if self.unit == "step" else max(trainer.num_training_batches / trainer.accumulate_grad_batches, 1)
-            pl_module.objective.set_weight(self.weight, self.fraction(trainer.global_step / steps_per_unit))
+            pl_module.objective.set_weight(self.weight, self.fraction(trainer.global_step / steps_per_unit))  # type: ignore[union-attr,operator]

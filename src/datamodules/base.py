@@ -94,7 +94,8 @@ class ArrayDataModule(LightningDataModule):
         return batch | {"x": self._to_float(batch["x"])}
 
     def _to_float(self, x: Tensor) -> Tensor:
-        return x.float().div_(self.divisor) if x.dtype == torch.uint8 else x
+        dtype = self.trainer.lightning_module.dtype if self.trainer else torch.float32  # fp64 with trainer.precision=64-true
+        return x.to(dtype).div_(self.divisor) if x.dtype == torch.uint8 else x.to(dtype)
 
     def _loader(self, split: str, batch_size: int, shuffle: bool) -> BatchLoader:
         tensors = self.splits[split]

@@ -56,9 +56,8 @@ class ImagesDataModule(ArrayDataModule):
         for row, file in enumerate(files):
             picture = read_picture(file, self.size)
             if picture.shape != self.shape:
-                raise UserError(
-                    f"{file} is {_size(picture.shape)} where {_size(self.shape)} is expected; give data.size=[H,W] to scale all to one size"
-                )
+                cure = "convert all to grey or all to colour" if picture.shape[1:] == self.shape[1:] else "give data.size=[H,W] to scale all to one size"
+                raise UserError(f"{file} is {_size(picture.shape)} where {_size(self.shape)} is expected; {cure}")
             pictures[row] = picture
         folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
         names = sorted(set(folders))
@@ -70,19 +69,21 @@ class ImagesDataModule(ArrayDataModule):
             raise UserError(f"data.size scales picture files only; {source} already holds arrays, so leave it out")
         arrays = read_arrays(source)
         if "x" in arrays:
-            return self._divide(_with_label(as_chw(arrays["x"], source), arrays.get("label")))
+            return self._divide(_with_label(as_chw(arrays["x"], source), arrays.get("label"), source))
         if missing := [split for split in SPLITS if split not in arrays]:
             raise UserError(f"{source} has no array '{missing[0]}'; give x, or all of {', '.join(SPLITS)}")
-        return {split: _with_label(as_chw(arrays[split], source), arrays.get(f"label_{split}")) for split in SPLITS}
+        return {split: _with_label(as_chw(arrays[split], source), arrays.get(f"label_{split}"), source) for split in SPLITS}
 
     def _divide(self, everything: Split) -> dict[str, Split]:
         rows = seeded_split(len(everything["x"]), self.split, self.split_seed)
         return {split: {name: array[part] for name, array in everything.items()} for split, part in rows.items()}
 
 
-def _with_label(x: np.ndarray, label: np.ndarray | None) -> Split:
+def _with_label(x: np.ndarray, label: np.ndarray | None, source: Path) -> Split:
     if label is not None and len(label) != len(x):
-        raise UserError(f"there are {len(x)} pictures but {len(label)} labels")
+        raise UserError(f"{source} has {len(x)} pictures but {len(label)} labels")
+    if label is not None and not np.issubdtype(label.dtype, np.integer):
+        raise UserError(f"{source} has labels of type {label.dtype}; give whole numbers")
     return {"x": x} | ({} if label is None else {"label": np.asarray(label, np.int64)})
 
 

@@ -70,4 +70,4 @@ class BatchLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Let the next iteration begin after the batches already seen."""
-        self._start = state["position"]
+        self._start = self.position = state["position"]

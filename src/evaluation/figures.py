@@ -17,6 +17,7 @@ ORIGINAL, OURS, MUTED = "#444444", "#2563eb", "#c4c9d4"
 def reconstructions(x: Tensor, y: Tensor) -> Figure:
     """Originals x, reconstructions y and their absolute difference, (N, *shape), one column a sample."""
     n = len(x)
+    title = f"Reconstructions of held-out data (MSE of these {n}: {float((x - y).square().mean()):.4f})"
     if x.dim() != 4:
         figure = Figure(figsize=(1.6 * n, 2.2), layout="constrained")
         for i, ax in enumerate(figure.subplots(1, n, sharey=True, squeeze=False)[0]):
@@ -25,6 +26,7 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
             ax.set_xlabel("element")
         figure.axes[0].set_ylabel("value")
         figure.axes[-1].legend(fontsize="x-small")
+        figure.suptitle(title)
         return figure
     figure = Figure(figsize=(1 + 0.8 * n, 3.1), layout="constrained")
     axes = figure.subplots(3, n, squeeze=False)
@@ -36,7 +38,7 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
     for ax, label in zip(axes[:, 0], ("original", "reconstruction", "|difference|"), strict=True):
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
     figure.colorbar(error, ax=axes[2, :], pad=0.01, aspect=6, label="intensity")
-    figure.suptitle(f"Reconstructions of held-out data (MSE of these {n}: {float((x - y).square().mean()):.4f})")
+    figure.suptitle(title)
     return figure
 
 
@@ -67,7 +69,7 @@ def traversals(x: Tensor, values: Tensor, dimensions: list[int], kl: Tensor) -> 
             _draw(axes[r, c], x[r, c])
         axes[r, 0].set_ylabel(f"z[{dimensions[r]}]\n{float(kl[dimensions[r]]):.1f} nats", rotation=0, ha="right", va="center", fontsize=8)
     for c in range(columns):
-        axes[-1, c].set_xlabel(f"{float(values[c]):+.1f}")
+        axes[-1, c].set_xlabel(f"{float(values[c]):+.2g}")
     figure.suptitle("Traversals: one dimension at a time, most informative first")
     figure.supxlabel("value of the dimension", fontsize=9)
     return figure
@@ -81,13 +83,14 @@ def latent_scatter(z: Tensor, labels: Tensor | None) -> Figure:
     figure = Figure(figsize=(6.2, 5), layout="constrained")
     ax = figure.subplots()
     if labels is None:
-        ax.scatter(*plane.T, s=8, color=OURS)
+        ax.scatter(plane[:, 0], plane[:, 1], s=8, color=OURS)
     else:
         names = np.unique(labels.numpy())
         palette = mpl.colormaps["tab10" if len(names) <= 10 else "turbo"]
         for i, name in enumerate(names):
             colour = palette(i) if len(names) <= 10 else palette(i / (len(names) - 1))
-            ax.scatter(*plane[labels.numpy() == name].T, s=10, color=colour, label=str(name))
+            chosen = plane[labels.numpy() == name]
+            ax.scatter(chosen[:, 0], chosen[:, 1], s=10, color=colour, label=str(name))
         if len(names) <= 20:
             ax.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2, frameon=False)
     ax.set(xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)", title="Posterior means of held-out data, PCA")

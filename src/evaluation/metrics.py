@@ -44,7 +44,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 def psnr(mse: float) -> float:
     """Of the global mean squared error, in dB for a peak of 1."""
-    return -10 * math.log10(mse)
+    return -10 * math.log10(mse) if mse > 0 else math.inf
 
 
 def pictures(x: Tensor, y: Tensor) -> dict[str, float]:
@@ -92,7 +92,7 @@ def pca(
     fit, held_out = train.flatten(1).double().numpy(), test.flatten(1).double().numpy()
     model = PCA(n_components=min(dim, *(side - 1 for side in fit.shape)), svd_solver="full" if fit.shape[1] < 2000 else "randomized", random_state=0)
     train_z, test_z = model.fit_transform(fit), model.transform(held_out)
-    found = pictures(test, torch.from_numpy(model.inverse_transform(test_z)).float().reshape(test.shape))
+    found = pictures(test, torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype).reshape(test.shape))
     if density:
         found["nll"] = float(-model.score(held_out))
     if labels:

@@ -8,7 +8,7 @@ from torch import nn
 
 from src.models.latents import FlatLatent
 from src.models.likelihoods import BernoulliLikelihood
-from src.models.objectives import ELBO, Objective
+from src.models.objectives import ELBO, Objective, Reconstruction
 from src.models.posteriors import DeltaPosterior
 from src.utils.build import locate
 from src.utils.errors import UserError
@@ -30,6 +30,12 @@ RULES = (
     Rule(
         lambda latent, objective: isinstance(objective, ELBO) and latent.prior is None,
         "objective elbo needs a prior, and this model has none; choose model/prior=standard_normal",
+    ),
+    Rule(
+        lambda latent, objective: isinstance(objective, Reconstruction)
+        and isinstance(latent.posterior, DeltaPosterior)
+        and latent.prior is not None,
+        "objective reconstruction never looks at the prior, and against a point mass nothing else can; choose model/prior=none",
     ),
     Rule(
         lambda latent, objective: isinstance(objective, ELBO)

@@ -3,6 +3,18 @@
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
+from torch.nn.functional import softplus
+
+
+def full_precision(value: Tensor) -> Tensor:
+    """fp16 and bf16, as autocast makes them, become fp32; fp32 and fp64 stay what they are."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def bounded(raw: Tensor, low: float, high: float) -> Tensor:
+    """raw → (low, high), close to the identity in between; unlike a clamp it has a gradient outside."""
+    upper = high - softplus(high - raw)
+    return low + softplus(upper - low)
 
 
 class Delta(Distribution):
@@ -27,7 +39,7 @@ class Delta(Distribution):
     def variance(self) -> Tensor:
         return torch.zeros_like(self.point)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         return self.point.expand(*sample_shape, *self.point.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from src.models.objectives import Terms
 from src.models.protocol import Path
 from src.utils.build import build
 from src.utils.seeding import isolated_rng
+from src.utils.errors import UserError
 
 Config = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ class VAE(LightningModule):
         shape: the data's shape without the batch.
         encoder, decoder, posterior, prior, likelihood, latent, objective: parts, or configs of parts.
         optimizer: config of a ``torch.optim`` class; the parameters are added here.
-        scheduler: config of a learning-rate scheduler, its own keys plus ``interval`` (step or epoch), or None.
+        scheduler: ``curve``, the config of a learning-rate scheduler, and ``interval``, epoch or step; or None.
         compile: compile encoder and decoder with inductor.
 
     References:
@@ -99,7 +100,7 @@ class VAE(LightningModule):
             return self.decode(slerp(z_a, z_b, t)).mean
         if path == "geodesic":
             raise NotImplementedError("geodesics need a model with a latent metric, and this one has none; use linear or slerp")
-        raise ValueError(f"path='{path}' is unknown; choices: linear, slerp, geodesic")
+        raise UserError(f"path='{path}' is unknown; choices: linear, slerp, geodesic")
 
     def log_likelihood(self, x: Tensor, k: int) -> Tensor:
         """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519); k in slices to bound memory."""
@@ -127,7 +128,7 @@ class VAE(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:  # type: ignore[attr-defined]
             self.log_dict({f"train/{name}": value for name, value in self.window.pop().items()}, sync_dist=True)
             current = zip(self.objective.names, self.objective.current, strict=True)
             self.log_dict({f"train/weight_{name}": value for name, value in current})
@@ -152,7 +153,7 @@ class VAE(LightningModule):
         self._evaluation_rng.__exit__(None, None, None)
         stage = "test" if self.trainer.testing else "val"
         reduced = self.sums.pop(lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"))
-        self.log_dict({f"{stage}/{name}": value for name, value in reduced.items()})
+        self.log_dict({f"{stage}/{name}": value for name, value in reduced.items()}, sync_dist=True)
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
@@ -162,9 +163,8 @@ class VAE(LightningModule):
         optimizer = build(self.optimizer_config, list(self.parameters()))
         if not self.scheduler_config:
             return optimizer
-        config = dict(self.scheduler_config)
-        interval = config.pop("interval", "epoch")
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": build(config, optimizer), "interval": interval}}
+        curve, interval = build(self.scheduler_config["curve"], optimizer), self.scheduler_config["interval"]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": interval}}
 
     def _refuse_condition(self, c: Tensor | None) -> None:
         if c is not None:

@@ -102,8 +102,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
+    if "${" in yaml.safe_dump(config):  # a run saves its config resolved; these could read the reader's files and variables
+        raise UserError(f"{path} is refused: it holds interpolations, which a saved model's config never does")
     if not isinstance(config, dict) or "_target_" not in config:
         raise UserError(f"{path} describes no model: it has no _target_")
     return config

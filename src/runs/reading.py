@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ class Run:
 
     Attributes:
         path: its directory.
-        state: as written, or ``dead`` where the file says alive but the process is gone.
-        info: the content of ``run.json``.
+        state: as written, ``dead`` where the file says alive but the process is gone, ``unreadable`` where
+            ``run.json`` is damaged.
+        info: the content of ``run.json``; of an unreadable run only ``error``, what is wrong with it.
     """
 
     path: Path
@@ -39,11 +41,18 @@ class Run:
         return json.loads(file.read_text()) if file.exists() else {}
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The logged rows so far; a last line that is still being written is left for later."""
+        """The logged rows so far.
+
+        A last line that is still being written is left for later; one that a killed process left half-written
+        is passed over.
+        """
         file = self.path / METRICS_FILE
         if file.exists():
             with open(file, encoding="utf-8") as lines:
-                yield from (json.loads(line) for line in lines if line.endswith("\n"))
+                for line in lines:
+                    with suppress(json.JSONDecodeError):
+                        if line.endswith("\n"):
+                            yield json.loads(line)
 
 
 def read_run(directory: str | Path) -> Run:
@@ -57,15 +66,24 @@ def read_run(directory: str | Path) -> Run:
         info = json.loads((directory / RUN_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{directory} is no run: it has no {RUN_FILE}") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{directory / RUN_FILE} is not JSON: {error}") from error
+    if not isinstance(info, dict):
+        raise UserError(f"{directory / RUN_FILE} describes no run")
     return Run(directory, _true_state(info), info)
 
 
 def list_runs(root: str | Path = "logs") -> list[Run]:
-    """All runs below ``root``, newest first."""
-    runs = [read_run(file.parent) for file in Path(root).rglob(RUN_FILE)]
+    """All runs below ``root``, newest first; one that is damaged is listed too and hides no other."""
+    runs = [_read_or_unreadable(file.parent) for file in Path(root).rglob(RUN_FILE)]
     return sorted(runs, key=lambda run: run.info.get("started", 0), reverse=True)
+
+
+def _read_or_unreadable(directory: Path) -> Run:
+    try:
+        return read_run(directory)
+    except UserError as error:
+        return Run(directory, "unreadable", {"error": str(error)})
 
 
 def _true_state(info: dict[str, Any]) -> str:
@@ -77,6 +95,6 @@ def _true_state(info: dict[str, Any]) -> str:
     try:
         process = psutil.Process(info["pid"])
         same = abs(process.create_time() - info["pid_started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, KeyError):
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):  # gone, or not a number
         same = False
     return state if same else "dead"

@@ -38,9 +38,11 @@ def locate(target: str, allowed: tuple[str, ...] = ALLOWED) -> type:
     Raises:
         UserError: the name is not allowed, does not exist, or is no class.
     """
+    if not isinstance(target, str):
+        raise UserError(f"_target_ {target!r} is refused: it must be the dotted name of a class")
     target = ALIASES.get(target, target)
     module_name, _, class_name = target.rpartition(".")
-    if not f"{target}.".startswith(tuple(f"{prefix.split('.')[0]}." for prefix in allowed)):
+    if not module_name or not f"{target}.".startswith(tuple(f"{prefix.split('.')[0]}." for prefix in allowed)):
         raise UserError(f"_target_ '{target}' is refused: a config may only name classes of {_listing(allowed)}")
     try:
         module = import_module(module_name)

@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.utils.build import ALLOWED
 from src.utils.errors import UserError, nearest
-from src.utils.pictures import picture_shape
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -35,8 +34,8 @@ def entry_point(config_name: str = "config") -> Callable[[Callable[[Any], Any]],
         def quietly(cfg: Any) -> Any:
             try:
                 return task(cfg)
-            except UserError as error:  # before Hydra adds its own lines
-                sys.exit(f"error: {error}")
+            except (UserError, OmegaConfBaseException) as error:  # before Hydra adds its own lines
+                sys.exit(f"error: {one_sentence(error)}")
 
         run = hydra.main(config_path=str(CONF), config_name=config_name, execution_whitelist=whitelist)(quietly)
 
@@ -57,7 +56,7 @@ def entry_point(config_name: str = "config") -> Callable[[Callable[[Any], Any]],
 
 def register_resolvers() -> None:
     """The resolvers that conf/ uses; none of them imports torch before it is asked."""
-    OmegaConf.register_resolver("picture_shape", picture_shape, replace=True)
+    OmegaConf.register_resolver("picture_shape", _picture_shape, replace=True)
     OmegaConf.register_resolver("device_count", _device_count, replace=True)
     OmegaConf.register_resolver("unused_dir", _unused_dir, replace=True, use_cache=True)
 
@@ -92,8 +91,11 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
 
 def one_sentence(error: Exception) -> str:
     """What went wrong, with the nearest valid choice where the config has one."""
-    if isinstance(error, UserError):
-        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:  # a resolver's own sentence comes wrapped
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
     text = str(error)
     if option := re.search(r"Could not find '(.+)/([^/']+)'", text):
         group, name = option.groups()
@@ -127,6 +129,12 @@ def _dotted(node: Any) -> Iterator[str]:
         for key, value in node.items():
             yield str(key)
             yield from (f"{key}.{rest}" for rest in _dotted(value))
+
+
+def _picture_shape(path: str | None, size: Any) -> list[int]:
+    from src.utils.pictures import picture_shape  # NumPy, which most configs do without
+
+    return picture_shape(path, size)
 
 
 def _device_count(without_gpu: int) -> int:

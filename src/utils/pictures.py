@@ -1,5 +1,7 @@
 """Pictures on disk: where they are, what shape they have, and reading them; no torch."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,11 +58,13 @@ def read_picture(path: Path, size: Sequence[int] | int | None = None) -> np.ndar
 
     try:
         with Image.open(path) as image:
-            picture = image.convert("L" if image.mode in ("1", "L", "I;16", "I", "LA") else "RGB")
+            if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+            picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
             if size:
                 height, width = _pair(size)
                 picture = picture.resize((width, height), Image.Resampling.BOX)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
     array = np.asarray(picture)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
@@ -75,7 +79,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
         arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read as arrays: {error}") from error
     if not arrays or any(array.ndim == 0 or len(array) == 0 for array in arrays.values()):
         raise UserError(f"{path} is empty")
@@ -96,7 +100,7 @@ def as_chw(array: np.ndarray, source: Path) -> np.ndarray:
     elif array.ndim == 4 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4:
-        raise UserError(f"{source} has shape {list(array.shape)}; pictures are (N, H, W), (N, C, H, W) or (N, H, W, C)")
+        raise UserError(f"{source} holds samples of shape {list(array.shape[1:])}; pictures are (N, H, W), (N, C, H, W) or (N, H, W, C)")
     if array.dtype == np.uint8:
         return np.asarray(array)
     array = np.asarray(array, dtype=np.float32)

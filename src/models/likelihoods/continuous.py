@@ -11,6 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal, constraints
+from torch.nn.functional import mse_loss
+
+from src.models.distributions import bounded, full_precision
+from src.utils.errors import UserError
 
 Scale = Literal["fixed", "learned", "per_pixel", "optimal"]
 
@@ -35,11 +39,11 @@ class OptimalGaussian(Distribution):
         return self.loc
 
     def log_prob(self, value: Tensor) -> Tensor:
-        error = (value - self.loc).square()
-        variance = error.mean().clamp_min(1e-6)
+        squares = mse_loss(self.loc, value.expand_as(self.loc), reduction="none").flatten(len(self.batch_shape)).sum(-1)
+        size = self.event_shape.numel()
+        variance = (squares.mean() / size).clamp_min(1e-6)
         self.likelihood.observe(variance.detach())
-        per_element = error / variance + variance.log() + log(2 * pi)
-        return -0.5 * per_element.flatten(len(self.batch_shape)).sum(-1)
+        return -0.5 * (squares / variance + size * (variance.log() + log(2 * pi)))
 
 
 class GaussianLikelihood(nn.Module):
@@ -69,9 +73,9 @@ class GaussianLikelihood(nn.Module):
     ) -> None:
         super().__init__()
         if scale not in ("fixed", "learned", "per_pixel", "optimal"):
-            raise ValueError(f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned, per_pixel, optimal")
+            raise UserError(f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned, per_pixel, optimal")
         if parameters != (2 if scale == "per_pixel" else 1):
-            raise ValueError(f"model.likelihood.scale={scale} needs parameters={2 if scale == 'per_pixel' else 1}")
+            raise UserError(f"model.likelihood.scale={scale} needs parameters={2 if scale == 'per_pixel' else 1}")
         self.event_dim, self.scale, self.momentum = len(shape), scale, momentum
         start = torch.tensor(float(sigma)).log()
         if scale == "learned":
@@ -86,13 +90,13 @@ class GaussianLikelihood(nn.Module):
             self.running_variance.lerp_(variance, self.momentum)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        parts = features.float().unbind(-1 - self.event_dim)
+        parts = full_precision(features).unbind(-1 - self.event_dim)
         if self.scale == "optimal" and self.training:
             return OptimalGaussian(parts[0], self, self.event_dim)
         if self.scale == "optimal":
             sigma = self.running_variance.sqrt()
         elif self.scale == "per_pixel":
-            sigma = parts[1].clamp(-6.0, 3.0).exp()
+            sigma = bounded(parts[1], -6.0, 3.0).exp()
         else:
             sigma = self.log_sigma.exp()
         return Independent(Normal(parts[0], sigma.expand_as(parts[0]), validate_args=False), self.event_dim, validate_args=False)
@@ -117,7 +121,7 @@ class LaplaceLikelihood(nn.Module):
     ) -> None:
         super().__init__()
         if scale not in ("fixed", "learned"):
-            raise ValueError(f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned")
+            raise UserError(f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned")
         self.event_dim = len(shape)
         start = torch.tensor(float(b)).log()
         if scale == "learned":
@@ -126,7 +130,7 @@ class LaplaceLikelihood(nn.Module):
             self.register_buffer("log_b", start)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        loc = features.float().squeeze(-1 - self.event_dim)
+        loc = full_precision(features).squeeze(-1 - self.event_dim)
         return Independent(Laplace(loc, self.log_b.exp().expand_as(loc), validate_args=False), self.event_dim, validate_args=False)
 
 
@@ -149,5 +153,5 @@ class BernoulliLikelihood(nn.Module):
         self.event_dim = len(shape)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        logits = features.float().squeeze(-1 - self.event_dim)
+        logits = full_precision(features).squeeze(-1 - self.event_dim)
         return Independent(Bernoulli(logits=logits, validate_args=False), self.event_dim, validate_args=False)

@@ -5,11 +5,12 @@ the same sizes back. Letters: B batch, C channels, H height, W width, P likeliho
 """
 
 from collections.abc import Sequence
-from math import prod
+from math import gcd, prod
 
 from torch import Tensor, nn
 
 from src.models.networks.mlp import activation, residual_mlp
+from src.utils.errors import UserError
 
 
 def pyramid(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
@@ -22,7 +23,7 @@ def pyramid(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]
 
 def _picture(shape: Sequence[int], network: str) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape[1:]) < 8:
-        raise ValueError(f"{network} takes pictures of shape [C, H, W] with H and W at least 8, not {list(shape)}")
+        raise UserError(f"{network} takes pictures of shape [C, H, W] with H and W at least 8, not {list(shape)}")
     channels, height, width = shape
     return channels, height, width
 
@@ -46,16 +47,17 @@ class ResidualConv(nn.Module):
 
     def __init__(self, channels: int, act: str) -> None:
         super().__init__()
+        first, last = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)
         self.body = nn.Sequential(
-            nn.GroupNorm(min(8, channels), channels),
+            nn.GroupNorm(gcd(8, channels), channels),
             activation(act),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(min(8, channels), channels),
+            first,
+            nn.GroupNorm(gcd(8, channels), channels),
             activation(act),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            last,
         )
-        nn.init.zeros_(self.body[-1].weight)
-        nn.init.zeros_(self.body[-1].bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.body(h)

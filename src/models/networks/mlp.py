@@ -5,13 +5,15 @@ from math import prod
 
 from torch import Tensor, nn
 
+from src.utils.errors import UserError
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "tanh": nn.Tanh}
 
 
 def activation(name: str) -> nn.Module:
     """The activation called ``name``; ``ValueError`` names the choices."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation '{name}' is unknown; choices: {', '.join(ACTIVATIONS)}")
+        raise UserError(f"activation '{name}' is unknown; choices: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
@@ -54,9 +56,10 @@ class ResidualLinear(nn.Module):
 
     def __init__(self, width: int, act: str) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), activation(act), nn.Linear(width, width))
-        nn.init.zeros_(self.body[-1].weight)
-        nn.init.zeros_(self.body[-1].bias)
+        first, last = nn.Linear(width, width), nn.Linear(width, width)
+        self.body = nn.Sequential(nn.LayerNorm(width), first, activation(act), last)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.body(h)

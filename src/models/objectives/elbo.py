@@ -7,6 +7,7 @@ from torch.distributions import Independent, kl_divergence
 
 from src.models.draw import Draw
 from src.models.objectives.base import Objective, Terms
+from src.utils.errors import UserError
 
 
 def kl_per_dimension(draw: Draw) -> Tensor:
@@ -52,9 +53,9 @@ class ELBO(Objective):
         num_samples: int = 1,
     ) -> None:
         if free_bits_mode not in ("per_sample", "batch_mean"):
-            raise ValueError(f"model.objective.free_bits_mode='{free_bits_mode}' is unknown; choices: per_sample, batch_mean")
+            raise UserError(f"model.objective.free_bits_mode='{free_bits_mode}' is unknown; choices: per_sample, batch_mean")
         if free_bits and capacity is not None:
-            raise ValueError("model.objective: free_bits and capacity both rewrite the KL; set one of them")
+            raise UserError("model.objective: free_bits and capacity both rewrite the KL; set one of them")
         super().__init__({"kl": beta} | ({} if capacity is None else {"capacity": capacity}), num_samples)
         self.free_bits, self.free_bits_mode, self.has_capacity = free_bits, free_bits_mode, capacity is not None
 

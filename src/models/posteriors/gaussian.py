@@ -3,13 +3,7 @@
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from src.models.distributions import Delta
-
-
-def _bounded(raw: Tensor, low: float = -8.0, high: float = 4.0) -> Tensor:
-    """raw → (low, high); close to the identity in between."""
-    upper = high - nn.functional.softplus(high - raw)
-    return low + nn.functional.softplus(upper - low)
+from src.models.distributions import Delta, bounded, full_precision
 
 
 class DiagonalGaussian(nn.Module):
@@ -31,8 +25,8 @@ class DiagonalGaussian(nn.Module):
         self.head = nn.Linear(in_features, 2 * dim)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        mean, raw = self.head(features).float().chunk(2, dim=-1)
-        log_scale = _bounded(raw)
+        mean, raw = full_precision(self.head(features)).chunk(2, dim=-1)
+        log_scale = bounded(raw, -8.0, 4.0)
         return Independent(Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False)
 
 
@@ -52,4 +46,4 @@ class DeltaPosterior(nn.Module):
         self.head = nn.Linear(in_features, dim)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        return Delta(self.head(features).float())
+        return Delta(full_precision(self.head(features)))

@@ -1,0 +1,5 @@
+"""The web app's entry; ``make app`` or ``streamlit run app.py``."""
+
+from src.app.overview import page
+
+page()
