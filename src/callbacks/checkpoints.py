@@ -1,5 +1,6 @@
 """Which checkpoints a run keeps, under the names that DESIGN.md section 6 promises."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +22,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
         goal = Path(path)
         goal.parent.mkdir(parents=True, exist_ok=True)
         temporary = goal.with_name(f".{goal.name}.tmp")
+        content = io.BytesIO()  # torch.save into a file reports a full disk as a RuntimeError about positions
+        torch.save(checkpoint, content)
         try:
             with open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, goal)

@@ -59,11 +59,12 @@ class RunState(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         clear(self.directory)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
         self._tell(trainer, state="running", device=_device_name(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Only now: Lightning has put its own handler of SIGTERM there, which would end the run without a word.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
         if self._restored is not None:
             set_rng_state(self._restored)
 

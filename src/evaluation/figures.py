@@ -21,8 +21,8 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
     if x.dim() != 4:
         figure = Figure(figsize=(1.6 * n, 2.2), layout="constrained")
         for i, ax in enumerate(figure.subplots(1, n, sharey=True, squeeze=False)[0]):
-            ax.plot(x[i].flatten(), color=ORIGINAL, label="original")
-            ax.plot(y[i].flatten(), color=OURS, label="reconstruction")
+            ax.plot(x[i].flatten().numpy(), color=ORIGINAL, label="original")
+            ax.plot(y[i].flatten().numpy(), color=OURS, label="reconstruction")
             ax.set_xlabel("element")
         figure.axes[0].set_ylabel("value")
         figure.axes[-1].legend(fontsize="x-small")
@@ -33,7 +33,7 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
     for i in range(n):
         _draw(axes[0, i], x[i])
         _draw(axes[1, i], y[i])
-        error = axes[2, i].imshow((x[i] - y[i]).abs().mean(0), cmap="magma", vmin=0, vmax=0.5)
+        error = axes[2, i].imshow((x[i] - y[i]).abs().mean(0).numpy(), cmap="magma", vmin=0, vmax=0.5)
         _bare(axes[2, i])
     for ax, label in zip(axes[:, 0], ("original", "reconstruction", "|difference|"), strict=True):
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
@@ -106,7 +106,7 @@ def kl_per_dimension(kl: Tensor, active: Tensor) -> Figure:
     positions = np.arange(len(kl))
     for mask, colour, label in ((active[order], OURS, "active"), (~active[order], MUTED, "inactive")):
         if mask.any():
-            ax.bar(positions[mask.numpy()], kl[order][mask], color=colour, label=label)
+            ax.bar(positions[mask.numpy()], kl[order][mask].numpy(), color=colour, label=label)
     ax.set_xticks(positions, [str(int(d)) for d in order], fontsize=7 if len(kl) > 20 else 9, rotation=90 if len(kl) > 20 else 0)
     ax.set(xlabel="latent dimension", ylabel="KL (nats)", title=f"KL per dimension: {int(active.sum())} of {len(kl)} units active, {float(kl.sum()):.1f} nats")
     ax.legend(frameon=False)
@@ -143,9 +143,9 @@ def loss_curves(rows: Iterable[dict[str, Any]], terms: Iterable[str] = ("loss", 
 def _draw(ax: Axes, x: Tensor) -> None:
     """One sample: a picture, or a line for a vector."""
     if x.dim() == 3:
-        ax.imshow(x.clamp(0, 1).permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=1)
+        ax.imshow(x.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
     else:
-        ax.plot(x.flatten(), color=OURS, lw=0.8)
+        ax.plot(x.flatten().numpy(), color=OURS, lw=0.8)
     _bare(ax)
 
 

@@ -98,7 +98,7 @@ def summarise(
     }
     if "nll" not in values:
         for found in baselines.values():
-            del found["nll"]
+            found.pop("nll", None)
     warning = metrics.collapse_warning(values["active_units"], dim, values["kl"]) if "kl" in values else None
     order = [name for name in metrics.UNITS if name in values] + sorted(name for name in values if name not in metrics.UNITS)
     return Report({name: values[name] for name in order}, baselines, [warning] if warning else [])

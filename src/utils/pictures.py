@@ -57,7 +57,8 @@ def read_picture(path: Path, size: Sequence[int] | int | None = None) -> np.ndar
     from PIL import Image, UnidentifiedImageError  # not needed to compose a config without pictures
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
             picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")

@@ -41,7 +41,7 @@ def test_wandb_offline_holds_metrics_config_and_images(shell: Shell) -> None:
     arguments = ["model=beta_vae", "data=digits", "logger=wandb", "trainer.max_epochs=3"]
     shell(f"hydra.run.dir={shell.folder}/run", *arguments, *SMALL)
     run = read_run(shell.folder / "run")
-    (file,) = run.path.glob("wandb/wandb/offline-run-*/*.wandb")
+    (file,) = run.path.rglob("*.wandb")
     config: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
     exits = []
