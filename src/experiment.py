@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from src.callbacks.checkpoints import AtomicCheckpoints
@@ -91,7 +92,10 @@ def assemble(cfg: DictConfig, directory: Path, record: RunRecord | None) -> tupl
     model, data = build(cfg.model), build(cfg.data)
     report = TestReport(directory, cfg.importance_samples)
     callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
-    trainer = build(cfg.trainer, callbacks=callbacks, logger=[*build_each(cfg.logger), RunLogger(directory)], plugins=[AtomicCheckpoints()])
+    try:
+        trainer = build(cfg.trainer, callbacks=callbacks, logger=[*build_each(cfg.logger), RunLogger(directory)], plugins=[AtomicCheckpoints()])
+    except MisconfigurationException as error:  # such as trainer=gpu where there is none
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     for logger in trainer.loggers:
         logger.log_hyperparams(plain)
     return trainer, model, data, report

@@ -59,6 +59,8 @@ class ArrayDataModule(LightningDataModule):
         for split, arrays in self.load().items():
             self._check(split, arrays["x"])
             self.splits[split] = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        if min(self.batch_size, self.eval_batch_size) < 1:
+            raise UserError(f"data.batch_size={self.batch_size} and data.eval_batch_size={self.eval_batch_size} must be at least 1")
         size = len(self.splits["train"]["x"])
         if self.batch_size > size:
             raise UserError(f"data.batch_size={self.batch_size} is larger than the {size} training samples of {self.name}; use at most {size}")

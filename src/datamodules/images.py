@@ -56,7 +56,8 @@ class ImagesDataModule(ArrayDataModule):
         for row, file in enumerate(files):
             picture = read_picture(file, self.size)
             if picture.shape != self.shape:
-                cure = "convert all to grey or all to colour" if picture.shape[1:] == self.shape[1:] else "give data.size=[H,W] to scale all to one size"
+                scaling = "give data.size=[H,W] to scale all to one size"
+                cure = scaling if picture.shape[1:] != self.shape[1:] else "convert all to grey or all to colour"
                 raise UserError(f"{file} is {_size(picture.shape)} where {_size(self.shape)} is expected; {cure}")
             pictures[row] = picture
         folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]

@@ -160,7 +160,10 @@ class VAE(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and scheduler that the config names."""
-        optimizer = build(self.optimizer_config, list(self.parameters()))
+        config = dict(self.optimizer_config)
+        if self.trainer.gradient_clip_val and "mixed" in str(self.trainer.precision):
+            config["fused"] = False  # a fused optimiser unscales gradients inside its kernel, too late to clip them
+        optimizer = build(config, list(self.parameters()))
         if not self.scheduler_config:
             return optimizer
         curve, interval = build(self.scheduler_config["curve"], optimizer), self.scheduler_config["interval"]

@@ -93,7 +93,7 @@ def _true_state(info: dict[str, Any]) -> str:
     if info.get("host") != socket.gethostname():
         return state if time.time() - info.get("updated", 0) < SILENCE else "dead"
     try:
-        process = psutil.Process(info["pid"])
+        process = psutil.Process(int(info["pid"]))
         same = abs(process.create_time() - info["pid_started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):  # gone, or not a number
         same = False

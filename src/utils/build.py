@@ -42,7 +42,8 @@ def locate(target: str, allowed: tuple[str, ...] = ALLOWED) -> type:
         raise UserError(f"_target_ {target!r} is refused: it must be the dotted name of a class")
     target = ALIASES.get(target, target)
     module_name, _, class_name = target.rpartition(".")
-    if not module_name or not f"{target}.".startswith(tuple(f"{prefix.split('.')[0]}." for prefix in allowed)):
+    # Nothing is imported but allowed modules and the packages above them, which may name their classes too.
+    if not any(f"{module_name}.".startswith(prefix) or prefix.startswith(f"{module_name}.") for prefix in allowed):
         raise UserError(f"_target_ '{target}' is refused: a config may only name classes of {_listing(allowed)}")
     try:
         module = import_module(module_name)

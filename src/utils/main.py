@@ -83,10 +83,15 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
     if not saved.exists() or not (run / "run.json").exists():
         return arguments
     given = {argument.lstrip("+~").split("=", 1)[0] for argument in arguments}
-    kept = [o for o in yaml.safe_load(saved.read_text()) if isinstance(o, str)]
-    kept = [o for o in kept if not o.startswith(("hydra", "+hydra", "ckpt_path")) and o.lstrip("+~").split("=", 1)[0] not in given]
+    kept = [o for o in yaml.safe_load(saved.read_text()) if isinstance(o, str) and not _is_about_hydra(o)]
+    kept = [o for o in kept if o.lstrip("+~").split("=", 1)[0] not in given]
     rest = [argument for argument in arguments if not argument.startswith("ckpt_path=")]
     return [*kept, *rest, f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
+
+
+def _is_about_hydra(override: str) -> bool:
+    """Whether a saved argument says where or how to run rather than what: a stranger's must not decide that."""
+    return override.lstrip("+~").startswith(("-", "hydra", "paths.", "ckpt_path"))
 
 
 def one_sentence(error: Exception) -> str:

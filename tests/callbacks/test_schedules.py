@@ -54,7 +54,11 @@ def test_steps_and_epochs_are_those_of_the_optimiser(tiny_vae, unit, accumulate,
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"shape": "linera"}, "not 'linera' in 'epochs'"), ({"unit": "batch"}, "not 'linear' in 'batchs'"), ({"duration": -1}, "'kl' is -1; it cannot be negative")],
+    [
+        ({"shape": "linera"}, "not 'linera' in 'epochs'"),
+        ({"unit": "batch"}, "not 'linear' in 'batchs'"),
+        ({"duration": -1}, "'kl' is -1; it cannot be negative"),
+    ],
 )
 def test_impossible_schedules_are_refused(settings, message):
     with pytest.raises(UserError, match=message):

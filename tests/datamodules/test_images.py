@@ -51,7 +51,7 @@ def test_a_folder_is_split_by_seed(load, tmp_path, pictures, shape):
     chw = pictures[:, None] if pictures.ndim == 3 else pictures.transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(everything(data), as_set(chw))
     assert data.labels("train") is None
-    assert 0 <= data.floats("train").min() and data.floats("train").max() <= 1
+    assert data.floats("train").min() >= 0 and data.floats("train").max() <= 1
 
 
 def test_sub_folders_are_labels(load, tmp_path):

@@ -48,7 +48,9 @@ def test_the_training_order_follows_from_seed_and_epoch():
 
 
 def test_the_samples_left_out_are_others_in_every_epoch():
-    left_out = [set(range(9)) - {int(i) for order in orders(9, 4, True, 2, epoch) for rows in order.batches() for i in rows} for epoch in range(20)]
+    left_out = [
+        set(range(9)) - {int(i) for order in orders(9, 4, True, 2, epoch) for rows in order.batches() for i in rows} for epoch in range(20)
+    ]
     assert all(len(left) == 1 for left in left_out) and len(set.union(*left_out)) > 4
 
 

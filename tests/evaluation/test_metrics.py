@@ -9,7 +9,10 @@ from scipy.stats import multivariate_normal
 
 from src.evaluation import metrics
 
-X, Y = torch.rand(6, 3, 16, 12, generator=torch.Generator().manual_seed(1)), torch.rand(6, 3, 16, 12, generator=torch.Generator().manual_seed(2))
+X, Y = (
+    torch.rand(6, 3, 16, 12, generator=torch.Generator().manual_seed(1)),
+    torch.rand(6, 3, 16, 12, generator=torch.Generator().manual_seed(2)),
+)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 12), (2, 64, 64), (1, 28, 28)])
@@ -92,7 +95,9 @@ def test_neighbours_of_separable_codes_are_right_and_of_noise_at_chance():
     assert metrics.knn_accuracy(noise, train_y, rng.normal(size=(400, 4)), test_y) == pytest.approx(0.25, abs=0.08)
 
 
-@pytest.mark.parametrize(("active", "kl", "collapsed"), [(0, 0.0, True), (1, 5.0, True), (16, 0.05, True), (8, 12.0, False), (16, 30.0, False)])
+@pytest.mark.parametrize(
+    ("active", "kl", "collapsed"), [(0, 0.0, True), (1, 5.0, True), (16, 0.05, True), (8, 12.0, False), (16, 30.0, False)]
+)
 def test_a_collapse_is_told_with_its_cure(active, kl, collapsed):
     warning = metrics.collapse_warning(active, 16, kl)
     assert (warning is not None) == collapsed

@@ -54,7 +54,9 @@ def test_results_carry_units_and_baselines():
 
 
 def test_the_table_marks_the_best_of_a_row():
-    report = Report({"mse": 0.01, "psnr": 20.0, "kl": 3.0}, {"mean image": {"mse": 0.07, "psnr": 11.5}, "PCA-4": {"mse": 0.005, "psnr": 23.0}})
+    report = Report(
+        {"mse": 0.01, "psnr": 20.0, "kl": 3.0}, {"mean image": {"mse": 0.07, "psnr": 11.5}, "PCA-4": {"mse": 0.005, "psnr": 23.0}}
+    )
     table = report.table("title")
     cells = {row[0]: row[1:] for row in zip(*(list(column.cells) for column in table.columns), strict=True)}
     assert cells["mse"] == ("intensity²", "0.01", "0.07", "[bold]0.005[/]")

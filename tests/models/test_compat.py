@@ -44,7 +44,12 @@ def test_parts_that_clash(posterior, prior, objective, reason):
 
 @pytest.mark.parametrize(
     ("posterior", "prior", "objective"),
-    [(GAUSSIAN, NORMAL, ELBO(free_bits=0.1)), (GAUSSIAN, Mixture(), ELBO()), (POINT, None, Reconstruction()), (GAUSSIAN, None, Reconstruction())],
+    [
+        (GAUSSIAN, NORMAL, ELBO(free_bits=0.1)),
+        (GAUSSIAN, Mixture(), ELBO()),
+        (POINT, None, Reconstruction()),
+        (GAUSSIAN, None, Reconstruction()),
+    ],
 )
 def test_parts_that_fit(posterior, prior, objective):
     check_parts(latent(posterior, prior), objective)

@@ -42,7 +42,9 @@ class Decoder(nn.Module):
 def vae(posterior: nn.Module, k: int = 1) -> VAE:
     parts = {"encoder": nn.Identity(), "decoder": Decoder(), "prior": StandardNormal(2), "objective": ELBO(num_samples=k)}
     likelihood = GaussianLikelihood((3,), scale="fixed", sigma=SIGMA)
-    return VAE((3,), posterior=posterior, likelihood=likelihood, latent={"_target_": "src.models.latents.FlatLatent"}, **parts).double().eval()
+    return (
+        VAE((3,), posterior=posterior, likelihood=likelihood, latent={"_target_": "src.models.latents.FlatLatent"}, **parts).double().eval()
+    )
 
 
 @pytest.fixture

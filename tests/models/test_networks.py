@@ -42,7 +42,9 @@ def test_every_parameter_learns(family, shape):
             assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize(("block", "h"), [(ResidualLinear(6, "gelu"), torch.randn(4, 6)), (ResidualConv(6, "silu"), torch.randn(4, 6, 5, 3))])
+@pytest.mark.parametrize(
+    ("block", "h"), [(ResidualLinear(6, "gelu"), torch.randn(4, 6)), (ResidualConv(6, "silu"), torch.randn(4, 6, 5, 3))]
+)
 def test_residual_blocks_start_at_the_identity_and_keep_the_skip(block, h):
     torch.testing.assert_close(block(h), h, rtol=0, atol=0)
     nn.init.constant_(block.body[-1].bias, 2.0)  # whatever the body says is added, so the input always passes

@@ -121,7 +121,9 @@ def test_a_saved_model_gives_the_same_numbers(tiny_config, tiny_vae, tmp_path, n
     loaded = load_model(tmp_path)
     assert not loaded.training
     torch.testing.assert_close(loaded.reconstruct(X), model.reconstruct(X), rtol=0, atol=0)
-    torch.testing.assert_close(loaded.decode(X.flatten(1)[:, :4]).log_prob(X), model.decode(X.flatten(1)[:, :4]).log_prob(X), rtol=0, atol=0)
+    torch.testing.assert_close(
+        loaded.decode(X.flatten(1)[:, :4]).log_prob(X), model.decode(X.flatten(1)[:, :4]).log_prob(X), rtol=0, atol=0
+    )
     if name != "ae":
         torch.testing.assert_close(loaded.energy(X), model.energy(X), rtol=0, atol=0)
         scores = []

@@ -1,0 +1,43 @@
+"""The arguments of a resumed run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src.utils.errors import UserError
+from src.utils.main import with_resumed_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A directory that looks like a run started with some overrides, hostile ones among them."""
+    directory = tmp_path / "run"
+    (directory / ".hydra").mkdir(parents=True)
+    (directory / "run.json").write_text("{}")
+    saved = ["model=beta_vae", "trainer.max_epochs=5", "ckpt_path=old.ckpt"]
+    saved += ["++hydra.sweep.dir=/", "hydra/launcher=basic", "--config-dir=/elsewhere", "paths.output_dir=/elsewhere"]
+    (directory / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(saved))
+    (directory / "checkpoints").mkdir()
+    (directory / "checkpoints" / "last.ckpt").touch()
+    return directory
+
+
+def test_the_runs_own_choices_come_first_and_what_is_given_now_wins(run: Path) -> None:
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    arguments = with_resumed_run([f"ckpt_path={checkpoint}", "trainer.max_epochs=9"])
+    assert arguments == ["model=beta_vae", "trainer.max_epochs=9", f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
+
+
+def test_a_directory_that_is_asked_for_is_kept(run: Path) -> None:
+    given = [f"ckpt_path={run}/checkpoints/last.ckpt", "hydra.run.dir=/tmp/other"]
+    assert with_resumed_run(given) == given
+
+
+def test_last_is_the_newest_checkpoint_below_logs(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    with pytest.raises(UserError, match="finds no last.ckpt"):
+        with_resumed_run(["ckpt_path=last"])
+    monkeypatch.chdir(run.parent)
+    run.rename(run.parent / "logs")
+    assert with_resumed_run(["ckpt_path=last"])[-2] == "ckpt_path='logs/checkpoints/last.ckpt'"
