@@ -106,6 +106,8 @@ def check_root(cfg: DictConfig) -> None:
     for key, kind in ROOT_TYPES.items():
         if not isinstance(cfg[key], kind) or (isinstance(cfg[key], bool) and kind is int):
             raise UserError(f"{key}={cfg[key]} must be of type {getattr(kind, '__name__', kind)}")
+    if cfg.importance_samples < 1:
+        raise UserError(f"importance_samples={cfg.importance_samples} must be at least 1")
 
 
 def portable(model: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 log = logging.getLogger(__name__)
+SHOWN = ("train/loss", "val/loss", "val/mse")
 
 
 class TerminalBar(RichProgressBar):
@@ -27,6 +28,10 @@ class TerminalBar(RichProgressBar):
         if self.is_enabled and ((batch_idx + 1) % self.refresh_rate == 0 or trainer.is_last_batch):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        shown = {name: f"{float(trainer.callback_metrics[name]):.4g}" for name in SHOWN if name in trainer.callback_metrics}
+        return super().get_metrics(trainer, pl_module) | shown
+
 
 class ProgressLines(Callback):
     """One line now and then where stdout is no terminal: a file, a SLURM log.
@@ -44,5 +49,5 @@ class ProgressLines(Callback):
         if sys.stdout.isatty() or not trainer.is_global_zero or (time.monotonic() - self._last < self.every_s and not last):
             return
         self._last = time.monotonic()
-        shown = [f"{name} {float(trainer.callback_metrics[name]):.4g}" for name in ("train/loss", "val/loss", "val/mse") if name in trainer.callback_metrics]
+        shown = [f"{name} {float(trainer.callback_metrics[name]):.4g}" for name in SHOWN if name in trainer.callback_metrics]
         log.info("epoch %d of %s, step %d: %s", trainer.current_epoch + 1, trainer.max_epochs, trainer.global_step, ", ".join(shown))

@@ -128,10 +128,18 @@ class VAE(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:  # type: ignore[attr-defined]
-            self.log_dict({f"train/{name}": value for name, value in self.window.pop().items()}, sync_dist=True)
-            current = zip(self.objective.names, self.objective.current, strict=True)
-            self.log_dict({f"train/weight_{name}": value for name, value in current})
+        trainer: Any = self.trainer
+        if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
+            return
+        found = self.window.pop()
+        found |= {f"weight_{name}": value for name, value in zip(self.objective.names, self.objective.current, strict=True)}
+        means = trainer.strategy.reduce(torch.stack([*found.values()]), reduce_op="mean")
+        names = [f"train/{name}" for name in found]
+        trainer.callback_metrics.update(zip(names, means, strict=True))
+        # Not self.log: it takes a millisecond, and drops what does not fall on a multiple of log_every_n_steps.
+        row = dict(zip(names, means.tolist(), strict=True))
+        for logger in trainer.loggers:
+            logger.log_metrics({**row, "epoch": self.current_epoch}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
 
     def evaluation_step(self, batch: dict[str, Tensor]) -> None:
         draw, terms = self.step(batch["x"])
@@ -161,7 +169,8 @@ class VAE(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and scheduler that the config names."""
         config = dict(self.optimizer_config)
-        if self.trainer.gradient_clip_val and "mixed" in str(self.trainer.precision):
+        trainer = self._trainer  # none in a training loop of one's own
+        if config.get("fused") and trainer and trainer.gradient_clip_val and "mixed" in str(trainer.precision):
             config["fused"] = False  # a fused optimiser unscales gradients inside its kernel, too late to clip them
         optimizer = build(config, list(self.parameters()))
         if not self.scheduler_config:

@@ -43,16 +43,14 @@ class Run:
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The logged rows so far.
 
-        A last line that is still being written is left for later; one that a killed process left half-written
-        is passed over.
+        A line that is still being written, or that a killed process left half-written, is passed over.
         """
         file = self.path / METRICS_FILE
         if file.exists():
             with open(file, encoding="utf-8") as lines:
                 for line in lines:
                     with suppress(json.JSONDecodeError):
-                        if line.endswith("\n"):
-                            yield json.loads(line)
+                        yield json.loads(line)
 
 
 def read_run(directory: str | Path) -> Run:

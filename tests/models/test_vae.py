@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from src.experiment import portable
 from src.models.protocol import LatentModel
 from src.models.vae import slerp
 from src.runs import load_model
 from src.runs.loading import save_model
+from src.utils.build import build
 from src.utils.errors import UserError
 
 MODELS = ["vae", "beta_vae", "ae"]
@@ -140,6 +142,23 @@ def test_compiling_changes_no_parameter_name(tiny_vae):
 def test_the_scheduler_is_built_with_its_interval(tiny_vae):
     found = tiny_vae("model/scheduler=cosine", "model.scheduler.interval=step", "trainer.max_epochs=7").configure_optimizers()
     assert found["lr_scheduler"]["interval"] == "step" and found["lr_scheduler"]["scheduler"].T_max == 7
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "clip", "precision", "fused"),
+    [
+        ("Adam", 1.0, "bf16-mixed", False),
+        ("Adam", None, "bf16-mixed", True),
+        ("Adam", 1.0, "32-true", True),
+        ("Rprop", 1.0, "bf16-mixed", None),
+    ],
+)
+def test_gradients_are_clipped_after_they_are_unscaled(tiny_config, optimizer, clip, precision, fused):
+    # A fused optimiser unscales inside its kernel, too late to clip; one that cannot be fused is left alone.
+    settings = {"_target_": f"torch.optim.{optimizer}", "lr": 0.1} | ({} if fused is None else {"fused": True})
+    model = build(tiny_config() | {"optimizer": settings})
+    model.trainer = Trainer(accelerator="cpu", gradient_clip_val=clip, precision=precision, logger=False, enable_checkpointing=False)
+    assert model.configure_optimizers().defaults.get("fused") == fused
 
 
 def test_an_optimiser_setting_that_is_none_is_named(tiny_vae):

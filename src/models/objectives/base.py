@@ -20,14 +20,14 @@ class Terms:
     """
 
     values: dict[str, Tensor]
-    weights: dict[str, Tensor]
+    weights: dict[str, Tensor | float]
     penalties: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:
         """The weighted sum; the batch mean is taken here and nowhere else."""
-        parts = [weight * self.penalties.get(name, self.values[name]) for name, weight in self.weights.items()]
-        return torch.stack(parts).sum(0).mean()
+        means = [weight * self.penalties.get(name, self.values[name]).mean() for name, weight in self.weights.items()]
+        return torch.stack(means).sum()
 
 
 class Objective(nn.Module):

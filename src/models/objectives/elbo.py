@@ -62,8 +62,7 @@ class ELBO(Objective):
     def forward(self, draw: Draw) -> Terms:
         rate = kl(draw)
         values = {"recon_nll": -draw.log_px.mean(0), "kl": rate, **draw.aux}
-        weights = {"recon_nll": rate.new_ones(()), "kl": self.weight("kl")}
-        weights |= {name: rate.new_ones(()) for name in draw.aux}
+        weights = dict.fromkeys(values, 1.0) | {"kl": self.weight("kl")}
         penalties = {}
         if self.free_bits:
             per_dimension = kl_per_dimension(draw)
@@ -83,4 +82,4 @@ class Reconstruction(Objective):
 
     def forward(self, draw: Draw) -> Terms:
         values = {"recon_nll": -draw.log_px.mean(0), **draw.aux}
-        return Terms(values, {name: value.new_ones(()) for name, value in values.items()})
+        return Terms(values, dict.fromkeys(values, 1.0))
