@@ -8,7 +8,9 @@ from src.utils.main import entry_point
 @entry_point()
 def run_experiment(cfg: Any) -> Any:
     """Train what ``cfg`` describes and return the metric it names."""
-    from src.experiment import train  # torch and Lightning are imported only when something is to be trained
+    from src.experiment import (
+        train,  # torch and Lightning are imported only when something is to be trained
+    )
 
     return train(cfg)
 

@@ -3,14 +3,9 @@
 ``python scripts/benchmark.py`` lists the benchmarks; ``--write`` puts a table into docs/benchmarks.md.
 """
 
-import argparse
 import math
 import os
-import platform
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -19,23 +14,19 @@ from statistics import median, quantiles
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 import torch
 from hydra import compose, initialize_config_dir
-from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, open_dict
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 from torch import Tensor, nn
 
+from src.datamodules.loader import BatchLoader
 from src.experiment import assemble
-from src.runs.record import RunRecord, write_atomic
+from src.runs.record import RunRecord
 from src.utils.build import build
 from src.utils.main import CONF, register_resolvers
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+WARM_UP = 2  # chunks
 
 
 @dataclass(frozen=True)
@@ -68,9 +59,36 @@ class Workload:
 CONV = ("model/encoder=conv", "model/decoder=conv")
 WORKLOADS = (
     Workload("MLP, (90,), batch 8192", (), (90,), 8192, steps=50, chunk=10, chunks=20, target=0.97),
-    Workload("conv, (3, 64, 64), batch 128", CONV, (3, 64, 64), 128, steps=50, chunk=10, chunks=12, target=0.97),
-    Workload("the same, compile=true", (*CONV, "compile=true"), (3, 64, 64), 128, steps=50, chunk=10, chunks=12, target=1.15),
-    Workload("MLP, (1, 28, 28), batch 128", (), (1, 28, 28), 128, steps=460, chunk=20, chunks=80, target=0.90),
+    Workload(
+        "conv, (3, 64, 64), batch 128",
+        CONV,
+        (3, 64, 64),
+        128,
+        steps=50,
+        chunk=10,
+        chunks=12,
+        target=0.97,
+    ),
+    Workload(
+        "the same, compile=true",
+        (*CONV, "compile=true"),
+        (3, 64, 64),
+        128,
+        steps=50,
+        chunk=10,
+        chunks=12,
+        target=1.15,
+    ),
+    Workload(
+        "MLP, (1, 28, 28), batch 128",
+        (),
+        (1, 28, 28),
+        128,
+        steps=460,
+        chunk=20,
+        chunks=80,
+        target=0.90,
+    ),
 )
 
 
@@ -81,9 +99,15 @@ class BareLoop:
     """
 
     def __init__(self, latent: nn.Module, x: Tensor, batch_size: int, lr: float) -> None:
-        self.encoder, self.head, self.decoder = latent.encoder, latent.posterior.head, latent.decoder
+        self.encoder, self.head, self.decoder = (
+            latent.encoder,
+            latent.posterior.head,
+            latent.decoder,
+        )
         self.x, self.batch_size = x, batch_size
-        parameters = [p for part in (self.encoder, self.head, self.decoder) for p in part.parameters()]
+        parameters = [
+            p for part in (self.encoder, self.head, self.decoder) for p in part.parameters()
+        ]
         self.optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
         self.order: list[Tensor] = []
 
@@ -102,52 +126,56 @@ class BareLoop:
         self.optimizer.step()
 
 
-class Interleave(Callback):
-    """Times chunks of the fit's steps, and between two of them as many bare steps.
+class Stopwatch(BatchLoader):
+    """The training data, which times chunks of the fit's steps and between two of them takes as many bare steps.
 
-    A chunk runs from the start of a batch to the start of the batch ``chunk`` later, so it holds everything that
-    the fit does for a step: the data, hooks, callbacks, logging. The first chunk of each side is warm-up.
+    A chunk runs from asking for a batch to asking for the one ``chunk`` later, so it holds everything that the fit
+    does for a step: data, hooks, callbacks, logging. It adds no hook of its own. The first chunks are warm-up.
 
     Attributes:
         ours, bare: seconds a step, one value a chunk.
-        epoch_end: seconds from the end of an epoch's last step to the next epoch's first: validation and checkpoints.
+        last_chunks: seconds of each epoch's last chunk with validation and checkpoints, up to the next epoch.
     """
 
-    def __init__(self, loop: BareLoop, chunk: int, chunks: int, tick: Callable[[], Any] = lambda: None) -> None:
-        self.loop, self.chunk, self.chunks, self.tick = loop, chunk, chunks, tick
+    def __init__(self, loader: BatchLoader, workload: Workload, bare: Callable[[], None], stop: Callable[[], None]) -> None:
+        super().__init__(loader.tensors, loader.sampler)
+        self.workload, self.bare_step, self.stop = workload, bare, stop
         self.ours: list[float] = []
         self.bare: list[float] = []
-        self.epoch_end: list[float] = []
-        self._start: float | None = None
-        self._epoch_ended: float | None = None
+        self.last_chunks: list[float] = []
+        self._since: float | None = None
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0 and self._epoch_ended is not None:
-            self.epoch_end.append(time.perf_counter() - self._epoch_ended)
-        elif batch_idx % self.chunk == 0 and self._start is not None:
-            self.ours.append((time.perf_counter() - self._start) / self.chunk)
-            start = time.perf_counter()
-            for _ in range(self.chunk):
-                self.loop.step()
-            self.bare.append((time.perf_counter() - start) / self.chunk)
-            self.tick()
-        if len(self.ours) > self.chunks:
-            trainer.should_stop = True
-        if batch_idx % self.chunk == 0:
-            self._start = time.perf_counter()
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        if self._since is not None:
+            self.last_chunks.append(time.perf_counter() - self._since)
+        batches = super().__iter__()
+        for number in range(len(self)):
+            if number % self.workload.chunk == 0:
+                if number:
+                    self._switch()
+                self._since = time.perf_counter()
+            yield next(batches)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._epoch_ended = time.perf_counter()
+    def _switch(self) -> None:
+        assert self._since is not None
+        begin = time.perf_counter()
+        for _ in range(self.workload.chunk):
+            self.bare_step()
+        end = time.perf_counter()
+        self.ours.append((begin - self._since) / self.workload.chunk)
+        self.bare.append((end - begin) / self.workload.chunk)
+        if len(self.ours) == WARM_UP + self.workload.chunks:
+            self.stop()
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a step of both sides, one value a chunk."""
+    """Seconds a step of both sides, one value a chunk, and seconds that an epoch takes beyond its steps."""
 
     workload: Workload
-    ours: list[float] = field(repr=False)
-    bare: list[float] = field(repr=False)
-    epoch_end: list[float] = field(repr=False)
+    ours: list[float]
+    bare: list[float]
+    epoch_ends: list[float]
 
     @property
     def ratio(self) -> float:
@@ -163,13 +191,13 @@ class Timing:
             f"{1e3 * median(self.ours):.2f}",
             f"{self.ratio:.3f}",
             f"{low:.3f} to {high:.3f}",
-            f"{self.workload.target:.2f}",
-            f"{1e3 * median(self.epoch_end):.0f}" if self.epoch_end else "",
-            str(self.workload.steps),
+            f"≥ {self.workload.target:.2f}",
+            str(self.workload.chunks),
+            f"{1e3 * median(self.epoch_ends):.0f} / {self.workload.steps}" if self.epoch_ends else "",
         ]
 
 
-HEADER = ["training", "bare, ms", "ours, ms", "throughput", "half of the pairs", "target", "epoch end, ms", "steps an epoch"]
+HEADER = ["training", "bare, ms", "ours, ms", "throughput", "half of the pairs", "target", "pairs", "epoch end, ms / steps"]
 
 
 class Terminal:
@@ -189,8 +217,17 @@ class Terminal:
 def composed(workload: Workload) -> Iterator[DictConfig]:
     """The config of a workload, with a directory of its own that is removed again."""
     register_resolvers()
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base=None):
-        fixed = [f"paths.output_dir={folder}", "trainer=cpu", "threads=1", "trainer.max_epochs=10000", "callbacks.early_stopping.patience=10000"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        initialize_config_dir(str(CONF), version_base=None),
+    ):
+        fixed = [
+            f"paths.output_dir={folder}",
+            "trainer=cpu",
+            "threads=1",
+            "trainer.max_epochs=10000",
+            "callbacks.early_stopping.patience=10000",
+        ]
         cfg = compose("config", [*fixed, *workload.overrides])
         with open_dict(cfg):
             cfg.data = {
@@ -217,21 +254,25 @@ def synthetic(workload: Workload) -> dict[str, dict[str, Tensor]]:
         x = (torch.randn(n, 16) @ mixing).view(n, *workload.shape)
         return x.sigmoid().mul(255).byte() if workload.kind == "image" else x
 
-    return {name: {"x": split(n)} for name, n in (("train", size), ("val", max(size // 10, 2)), ("test", 2))}
+    return {
+        name: {"x": split(n)}
+        for name, n in (("train", size), ("val", max(size // 10, 2)), ("test", 2))
+    }
 
 
-def time_training(workload: Workload, tick: Callable[[], Any] = lambda: None) -> Timing:
+def time_training(workload: Workload) -> Timing:
     """Fit with the default callbacks and loggers, interleaved with the bare loop on as many threads."""
-    with composed(workload) as cfg:
+    with composed(workload) as cfg, redirect_stdout(Terminal()):  # type: ignore[type-var]
         directory = Path(cfg.paths.output_dir)
-        with redirect_stdout(Terminal()):  # type: ignore[type-var]
-            trainer, model, data, _ = assemble(cfg, directory, RunRecord(directory, name=cfg.name))
-            data.splits = synthetic(workload)
-            bare = BareLoop(build(cfg.model, compile=False).latent, data.floats("train"), workload.batch_size, cfg.model.optimizer.lr)
-            timer = Interleave(bare, workload.chunk, workload.chunks, tick)
-            trainer.callbacks.insert(0, timer)
-            trainer.fit(model, datamodule=data)
-    return Timing(workload, timer.ours[1:], timer.bare[1:], timer.epoch_end)
+        trainer, model, data, _ = assemble(cfg, directory, RunRecord(directory, name=cfg.name))
+        data.splits = synthetic(workload)
+        bare = BareLoop(build(cfg.model, compile=False).latent, data.floats("train"), workload.batch_size, cfg.model.optimizer.lr)
+        watch = Stopwatch(data.train_dataloader(), workload, bare.step, lambda: setattr(trainer, "should_stop", True))
+        data.train_dataloader = lambda: watch
+        trainer.fit(model, datamodule=data)
+    step = median(watch.ours)
+    ends = [seconds - workload.chunk * step for seconds in watch.last_chunks]
+    return Timing(workload, watch.ours[WARM_UP:], watch.bare[WARM_UP:], ends)
 
 
 def training(workloads: Sequence[Workload] = WORKLOADS) -> tuple[list[str], list[list[str]]]:

@@ -13,7 +13,9 @@ def export(cfg: Any) -> None:
     from src.evaluation.export import export_model
     from src.runs import load_model
 
-    for path, difference in export_model(load_model(cfg.run), Path(cfg.output), cfg.format, cfg.tolerance):
+    for path, difference in export_model(
+        load_model(cfg.run), Path(cfg.output), cfg.format, cfg.tolerance
+    ):
         print(f"{path}  largest difference from the model: {difference:.2g}")
 
 

@@ -76,7 +76,9 @@ def train(cfg: DictConfig) -> float | None:
         return optimized
 
 
-def assemble(cfg: DictConfig, directory: Path, record: RunRecord | None) -> tuple[Trainer, Any, Any, TestReport]:
+def assemble(
+    cfg: DictConfig, directory: Path, record: RunRecord | None
+) -> tuple[Trainer, Any, Any, TestReport]:
     """Check a config and build what it describes: trainer, model, data and the report of the test.
 
     Raises:
@@ -93,7 +95,12 @@ def assemble(cfg: DictConfig, directory: Path, record: RunRecord | None) -> tupl
     report = TestReport(directory, cfg.importance_samples)
     callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
     try:
-        trainer = build(cfg.trainer, callbacks=callbacks, logger=[*build_each(cfg.logger), RunLogger(directory)], plugins=[AtomicCheckpoints()])
+        trainer = build(
+            cfg.trainer,
+            callbacks=callbacks,
+            logger=[*build_each(cfg.logger), RunLogger(directory)],
+            plugins=[AtomicCheckpoints()],
+        )
     except MisconfigurationException as error:  # such as trainer=gpu where there is none
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     for logger in trainer.loggers:
@@ -112,7 +119,11 @@ def check_root(cfg: DictConfig) -> None:
 
 def portable(model: dict[str, Any]) -> dict[str, Any]:
     """A model's config without what only training needs, so that it names nothing but models and parts."""
-    return {key: value for key, value in model.items() if key not in ("optimizer", "scheduler", "compile")}
+    return {
+        key: value
+        for key, value in model.items()
+        if key not in ("optimizer", "scheduler", "compile")
+    }
 
 
 @contextmanager
@@ -134,14 +145,20 @@ def recorded(record: RunRecord | None) -> Iterator[None]:
         try:
             if record is not None:
                 record.update(**fields)
-        except OSError as error:  # a full disk must not hide what ended the run; readers will find it dead
+        except (
+            OSError
+        ) as error:  # a full disk must not hide what ended the run; readers will find it dead
             log.error("run.json could not be written: %s", error)
 
     try:
         yield
     except RunStopped as stop:
         tell(state="stopped", error=None)
-        log.info("%s; go on with ckpt_path=%s", stop, record.directory / "checkpoints" / "last.ckpt" if record else "…")
+        log.info(
+            "%s; go on with ckpt_path=%s",
+            stop,
+            record.directory / "checkpoints" / "last.ckpt" if record else "…",
+        )
         if stop.signal:
             sys.exit(EXIT_STATUS[stop.signal])
     except KeyboardInterrupt:
@@ -150,7 +167,9 @@ def recorded(record: RunRecord | None) -> Iterator[None]:
     except OSError as error:
         tell(state="failed", error=f"{type(error).__name__}: {error}")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"the disk is full: {error.filename or 'the run'} could not be written; earlier checkpoints are kept") from error
+            raise UserError(
+                f"the disk is full: {error.filename or 'the run'} could not be written; earlier checkpoints are kept"
+            ) from error
         raise
     except BaseException as error:
         tell(state="failed", error=f"{type(error).__name__}: {error}")
@@ -163,8 +182,12 @@ def _one_line_once() -> None:
     """Leave Lightning's messages to Hydra's handlers, and out what is advertisement."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what torch has deprecated
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in record.getMessage())
+    warnings.filterwarnings(
+        "ignore", message=".*LeafSpec.*"
+    )  # Lightning calls what torch has deprecated
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "💡" not in record.getMessage()
+    )
 
 
 def _checked_checkpoint(cfg: DictConfig, directory: Path) -> dict[str, Any] | None:
@@ -173,13 +196,17 @@ def _checked_checkpoint(cfg: DictConfig, directory: Path) -> dict[str, Any] | No
         return None
     checkpoint = read_checkpoint(cfg.ckpt_path)
     if (directory / RUN_FILE).exists() and (state := read_run(directory).state) in ALIVE:
-        raise UserError(f"{directory} is {state}: stop it first with python -m src.runs stop {directory}")
+        raise UserError(
+            f"{directory} is {state}: stop it first with python -m src.runs stop {directory}"
+        )
     return checkpoint
 
 
 def _start_record(cfg: DictConfig, directory: Path) -> RunRecord:
     command = " ".join(["python", *sys.argv])
-    return RunRecord(directory, name=cfg.name, tags=list(cfg.tags), command=command, resumed_from=cfg.ckpt_path)
+    return RunRecord(
+        directory, name=cfg.name, tags=list(cfg.tags), command=command, resumed_from=cfg.ckpt_path
+    )
 
 
 def _test(trainer: Trainer, model: Any, data: Any, cfg: DictConfig, report: TestReport) -> None:
@@ -198,10 +225,16 @@ def _optimized(trainer: Trainer, name: str | None) -> float | None:
     if not name or not trainer.callback_metrics:
         return None
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == name and callback.best_model_score is not None:
+        if (
+            isinstance(callback, ModelCheckpoint)
+            and callback.monitor == name
+            and callback.best_model_score is not None
+        ):
             return float(callback.best_model_score)
     if name not in trainer.callback_metrics:
-        raise UserError(f"optimized_metric='{name}' is not logged{nearest(name, trainer.callback_metrics)}")
+        raise UserError(
+            f"optimized_metric='{name}' is not logged{nearest(name, trainer.callback_metrics)}"
+        )
     return float(trainer.callback_metrics[name])
 
 
@@ -217,7 +250,11 @@ def evaluate_run(cfg: DictConfig) -> None:
     data = build(config["data"], allowed=("src.datamodules.",))
     if not (run.path / "model" / WEIGHTS).exists():
         _model_from_checkpoint(run.path, portable(config["model"]))
-    report = TestReport(run.path, cfg.importance_samples, {"checkpoint": run.results.get("checkpoint", "last weights")})
+    report = TestReport(
+        run.path,
+        cfg.importance_samples,
+        {"checkpoint": run.results.get("checkpoint", "last weights")},
+    )
     # The model comes first: it opens the file, and a stranger's may be refused.
     model = load_model(run.path)
     trainer = build(cfg.trainer, callbacks=[report, Figures(str(run.path))], logger=False)
@@ -227,7 +264,9 @@ def evaluate_run(cfg: DictConfig) -> None:
 def _model_from_checkpoint(run: Path, config: dict[str, Any]) -> None:
     """Write ``model/`` for a run that ended before it could."""
     folder = run / "checkpoints"
-    found = next((folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).exists()), None)
+    found = next(
+        (folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).exists()), None
+    )
     if found is None:
         raise UserError(f"{run} has neither a model nor a checkpoint to evaluate")
     model = build(config, allowed=FOREIGN)

@@ -24,8 +24,10 @@ def jobs(command: str) -> list[list[str]]:
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 
-def resolved(overrides: Sequence[str], output: Path, more_configs: Path | None = None) -> dict[str, Any]:
-    """What the root config and ``overrides`` compose to, with every interpolation resolved, as for a run in ``output``."""
+def resolved(
+    overrides: Sequence[str], output: Path, more_configs: Path | None = None
+) -> dict[str, Any]:
+    """What the root config and ``overrides`` resolve to for a run in ``output``."""
     register_resolvers()
     extra = [f"hydra.searchpath=[file://{more_configs}]"] if more_configs else []
     with initialize_config_dir(str(CONF)):

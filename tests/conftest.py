@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: these tests are many small tensors on few cores
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: these tests are many small tensors on few cores
 
 import pytest
 from hydra import compose, initialize_config_dir

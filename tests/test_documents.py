@@ -16,12 +16,22 @@ OWN_CONFIG = re.compile(r"^# conf/(\S+)\n", re.MULTILINE)
 
 def blocks(document: Path, language: str) -> list[str]:
     """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$",
+        document.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
 
 
 def lines(*languages: str) -> list[str]:
     """The commands of all documents, each once."""
-    found = [line for doc in DOCUMENTS for language in languages for block in blocks(doc, language) for line in block.splitlines()]
+    found = [
+        line
+        for doc in DOCUMENTS
+        for language in languages
+        for block in blocks(doc, language)
+        for line in block.splitlines()
+    ]
     return sorted({line.strip() for line in found if line.strip() and not line.startswith("#")})
 
 
@@ -31,7 +41,9 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pictures").mkdir()
     rng = np.random.default_rng(0)
     for number in range(3):
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(
+            tmp_path / "pictures" / f"{number}.png"
+        )
     for document in DOCUMENTS:
         for block in blocks(document, "yaml"):
             if named := OWN_CONFIG.match(block):
@@ -42,8 +54,12 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [line for line in lines("bash") if line.startswith("python run_experiment.py")])
-def test_every_run_command_composes_and_names_settings_that_exist(command: str, a_users_folder: Path) -> None:
+@pytest.mark.parametrize(
+    "command", [line for line in lines("bash") if line.startswith("python run_experiment.py")]
+)
+def test_every_run_command_composes_and_names_settings_that_exist(
+    command: str, a_users_folder: Path
+) -> None:
     from src.models.compat import check_data
     from src.utils.build import check_signatures
     from src.utils.main import data_configs
@@ -82,7 +98,11 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     from src.runs.loading import save_model
     from src.utils.build import build
 
-    config = {key: value for key, value in resolved([], tmp_path)["model"].items() if key not in ("optimizer", "scheduler")}
+    config = {
+        key: value
+        for key, value in resolved([], tmp_path)["model"].items()
+        if key not in ("optimizer", "scheduler")
+    }
     save_model(build(config), config, tmp_path / "model")
     for block in blocks(ROOT / "README.md", "python"):
         names: dict[str, object] = {}

@@ -19,8 +19,15 @@ HEAVY = ("torch", "lightning", "torchmetrics", "wandb", "sklearn")
 
 
 def pins() -> dict[str, str]:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    return {
+        re.sub(r"[-_.]+", "-", name).lower(): version
+        for name, version in (line.split("==") for line in lines)
+    }
 
 
 def test_the_pins_are_of_public_versions_and_without_torchvision() -> None:
@@ -34,7 +41,12 @@ def test_every_dependency_of_setup_cfg_is_pinned() -> None:
     config = configparser.RawConfigParser()
     config.read(ROOT / "setup.cfg")
     wanted = [config["options"]["install_requires"], *config["options.extras_require"].values()]
-    names = [re.split(r"[<>=\[ ]", line)[0].lower() for text in wanted for line in text.split("\n") if line.strip() and line[0] != "#"]
+    names = [
+        re.split(r"[<>=\[ ]", line)[0].lower()
+        for text in wanted
+        for line in text.split("\n")
+        if line.strip() and line[0] != "#"
+    ]
     assert {name for name in names if name != "latent-lab"} <= set(pins())
     assert "torchvision" not in names
 
@@ -42,33 +54,63 @@ def test_every_dependency_of_setup_cfg_is_pinned() -> None:
 def test_git_leaves_none_of_our_files_out() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone")
-    command = ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "conf", "src", "scripts", "tests", "docs"]
+    command = [
+        "git",
+        "ls-files",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "conf",
+        "src",
+        "scripts",
+        "tests",
+        "docs",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert [file for file in done.stdout.split() if "__pycache__" not in file and not file.startswith("conf/local/")] == []
+    assert [
+        file
+        for file in done.stdout.split()
+        if "__pycache__" not in file and not file.startswith("conf/local/")
+    ] == []
 
 
 @pytest.mark.parametrize("module", ["src.runs", "src.utils.main", "src.app.overview"])
 def test_importing_it_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; print(*set({HEAVY!r}) & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--help"], ["model=vea"], ["model.latnt_dim=3"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--cfg", "job"], ["--help"], ["model=vea"], ["model.latnt_dim=3"]], ids=" ".join
+)
 def test_answering_from_the_config_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", str(ROOT / "run_experiment.py"), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    imported = {
+        line.rsplit("|", 1)[1].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
     assert "hydra" in imported
     assert imported.isdisjoint(HEAVY)
 
 
 @pytest.mark.parametrize("option", list(options()))
-def test_every_file_of_conf_composes_and_names_settings_that_exist(option: str, tmp_path: Path) -> None:
+def test_every_file_of_conf_composes_and_names_settings_that_exist(
+    option: str, tmp_path: Path
+) -> None:
     from src.utils.build import check_signatures
 
     np.save(tmp_path / "pictures.npy", np.zeros((4, 8, 8), np.uint8))
-    check_signatures(resolved([option, *([f"data.path={tmp_path}/pictures.npy"] if option == "data=images" else [])], tmp_path))
+    check_signatures(
+        resolved(
+            [option, *([f"data.path={tmp_path}/pictures.npy"] if option == "data=images" else [])],
+            tmp_path,
+        )
+    )
 
 
 @pytest.mark.parametrize("root", sorted(file.stem for file in CONF.glob("*.yaml")))

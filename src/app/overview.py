@@ -21,12 +21,17 @@ def page() -> None:
         runs = {str(run.path.relative_to(root)): run for run in list_runs(root)}
         if runs:
             st.dataframe([{"run": name} | _row(run) for name, run in runs.items()], hide_index=True)
-            st.caption("dead: the run says that it is alive, but its process is gone; ckpt_path=…/checkpoints/last.ckpt goes on with it.")
+            st.caption(
+                "dead: the run says that it is alive, but its process is gone; "
+                "ckpt_path=…/checkpoints/last.ckpt goes on with it."
+            )
             _show(runs[st.selectbox("Run", list(runs))])
         else:
             st.info(f"There are no runs in {root} yet. Make one, in less than a minute, with")
             st.code("python run_experiment.py", language="bash")
-    except ValueError as error:  # a broken file; told as plain text, for its content may be anybody's
+    except (
+        ValueError
+    ) as error:  # a broken file; told as plain text, for its content may be anybody's
         st.error("A run's files cannot be read.")
         st.text(error)
 
@@ -34,14 +39,22 @@ def page() -> None:
 def _row(run: Run) -> dict[str, Any]:
     progress, started = run.info.get("progress") or {}, run.info.get("started")
     when = datetime.fromtimestamp(started).strftime("%Y-%m-%d %H:%M:%S") if started else None
-    shown = {"state": run.state, "started": when, "epoch": progress.get("epoch"), "of": progress.get("max_epochs")}
+    shown = {
+        "state": run.state,
+        "started": when,
+        "epoch": progress.get("epoch"),
+        "of": progress.get("max_epochs"),
+    }
     return shown | {"step": progress.get("step"), "error": run.info.get("error")}
 
 
 def _show(run: Run) -> None:
     st.subheader("Results")
     if metrics := run.results.get("metrics"):
-        rows = [{"metric": name, "unit": m["unit"], "this model": m["value"]} | m["baselines"] for name, m in metrics.items()]
+        rows = [
+            {"metric": name, "unit": m["unit"], "this model": m["value"]} | m["baselines"]
+            for name, m in metrics.items()
+        ]
         st.dataframe(rows, hide_index=True)
     else:
         st.info("This run has not been tested: it has no results.json.")
@@ -68,5 +81,7 @@ def _curves(run: Run) -> dict[str, list[dict[str, Any]]]:
         for name, value in row["metrics"].items():
             stage, _, term = name.partition("/")
             if stage in ("train", "val") and value is not None and row["step"] is not None:
-                found.setdefault(term, []).append({"step": row["step"], "stage": stage, term: value})
+                found.setdefault(term, []).append(
+                    {"step": row["step"], "stage": stage, term: value}
+                )
     return found

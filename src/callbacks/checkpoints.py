@@ -18,11 +18,15 @@ class AtomicCheckpoints(TorchCheckpointIO):
     file system, so that a kill or a full disk in the middle would leave half a checkpoint under the good name.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
         goal = Path(path)
         goal.parent.mkdir(parents=True, exist_ok=True)
         temporary = goal.with_name(f".{goal.name}.tmp")
-        content = io.BytesIO()  # torch.save into a file reports a full disk as a RuntimeError about positions
+        content = (
+            io.BytesIO()
+        )  # torch.save into a file reports a full disk as a RuntimeError about positions
         torch.save(checkpoint, content)
         try:
             with open(temporary, "wb") as file:
@@ -42,7 +46,9 @@ class BestAndLast(ModelCheckpoint):
         monitor: the metric; mode: ``min`` when lower is better.
     """
 
-    def __init__(self, directory: str, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
+    def __init__(
+        self, directory: str, monitor: str = "val/loss", mode: Literal["min", "max"] = "min"
+    ) -> None:
         super().__init__(
             dirpath=Path(directory) / "checkpoints",
             filename="best",

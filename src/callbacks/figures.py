@@ -60,14 +60,20 @@ class Figures(Callback):
         yield "reconstructions", figures.reconstructions(few.cpu(), model.reconstruct(few).cpu())
         q = model.encode(x.to(model.device))
         z = q.mean.cpu()
-        yield "latent_scatter", figures.latent_scatter(z, None if labels is None else labels[:SCATTERED])
+        yield (
+            "latent_scatter",
+            figures.latent_scatter(z, None if labels is None else labels[:SCATTERED]),
+        )
         spread = z.var(0)
         information = spread
         if model.latent.prior is not None:
             yield "samples", figures.samples(model.sample(64).cpu())
             if isinstance(q, Independent) and isinstance(p := model.prior(), Independent):
                 information = kl_divergence(q.base_dist, p.base_dist).mean(0).cpu()
-                yield "kl_per_dimension", figures.kl_per_dimension(information, spread > ACTIVE_VARIANCE)
+                yield (
+                    "kl_per_dimension",
+                    figures.kl_per_dimension(information, spread > ACTIVE_VARIANCE),
+                )
         dimensions = information.argsort(descending=True)[:TRAVERSED].tolist()
         values = torch.linspace(-3, 3, 9)
         grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()

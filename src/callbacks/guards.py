@@ -17,12 +17,18 @@ class StopOnNaN(Callback):
     The device is asked once a logging interval and at the end of an epoch, never in a step.
     """
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if (batch_idx + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch:  # type: ignore[attr-defined]
             self._check(trainer, torch.isfinite(outputs["loss"]))
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        floats = [tensor for tensor in checkpoint["state_dict"].values() if tensor.is_floating_point()]
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        floats = [
+            tensor for tensor in checkpoint["state_dict"].values() if tensor.is_floating_point()
+        ]
         self._check(trainer, torch.stack([torch.isfinite(tensor).all() for tensor in floats]).all())
 
     def _check(self, trainer: Trainer, finite: torch.Tensor) -> None:
@@ -42,14 +48,22 @@ class StopAtThreshold(Callback):
         mode: ``min`` when lower is better.
     """
 
-    def __init__(self, monitor: str = "val/loss", threshold: float | None = None, mode: Literal["min", "max"] = "min") -> None:
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        threshold: float | None = None,
+        mode: Literal["min", "max"] = "min",
+    ) -> None:
         self.monitor, self.threshold, self.mode = monitor, threshold, mode
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.threshold is None or trainer.sanity_checking:
             return
         if self.monitor not in trainer.callback_metrics:
-            raise UserError(f"callbacks.threshold.monitor='{self.monitor}' is not logged{nearest(self.monitor, trainer.callback_metrics)}")
+            raise UserError(
+                f"callbacks.threshold.monitor='{self.monitor}' is not "
+                f"logged{nearest(self.monitor, trainer.callback_metrics)}"
+            )
         value = float(trainer.callback_metrics[self.monitor])
         if value <= self.threshold if self.mode == "min" else value >= self.threshold:
             log.info("%s = %.6g has reached %.6g: done", self.monitor, value, self.threshold)

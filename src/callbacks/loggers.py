@@ -21,14 +21,22 @@ class WandbRunLogger(WandbLogger):
         kwargs: of ``wandb.init``: project, name, group, tags, …
     """
 
-    def __init__(self, save_dir: str, offline: bool = True, id: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, save_dir: str, offline: bool = True, id: str | None = None, **kwargs: Any
+    ) -> None:
         folder = Path(save_dir).absolute()
         for name in ("CACHE", "CONFIG", "DATA"):
             os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / "wandb"))
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         os.environ.setdefault("WANDB_SILENT", "true")
         own_id = id or hashlib.sha1(str(folder).encode()).hexdigest()[:12]
-        super().__init__(save_dir=str(folder), offline=offline, id=own_id, resume=None if offline else "allow", **kwargs)
+        super().__init__(
+            save_dir=str(folder),
+            offline=offline,
+            id=own_id,
+            resume=None if offline else "allow",
+            **kwargs,
+        )
 
 
 class MLflowRunLogger(MLFlowLogger):
@@ -42,7 +50,9 @@ class MLflowRunLogger(MLFlowLogger):
         try:
             import mlflow  # noqa: F401
         except ModuleNotFoundError as error:
-            raise UserError("logger=mlflow needs MLflow: pip install -c constraints.txt -e .[mlflow]") from error
+            raise UserError(
+                "logger=mlflow needs MLflow: pip install -c constraints.txt -e .[mlflow]"
+            ) from error
         super().__init__(**kwargs)
 
 

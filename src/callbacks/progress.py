@@ -24,12 +24,18 @@ class TerminalBar(RichProgressBar):
         if not sys.stdout.isatty():
             self.disable()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.is_enabled and ((batch_idx + 1) % self.refresh_rate == 0 or trainer.is_last_batch):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        shown = {name: f"{float(trainer.callback_metrics[name]):.4g}" for name in SHOWN if name in trainer.callback_metrics}
+        shown = {
+            name: f"{float(trainer.callback_metrics[name]):.4g}"
+            for name in SHOWN
+            if name in trainer.callback_metrics
+        }
         return super().get_metrics(trainer, pl_module) | shown
 
 
@@ -46,8 +52,22 @@ class ProgressLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if sys.stdout.isatty() or not trainer.is_global_zero or (time.monotonic() - self._last < self.every_s and not last):
+        if (
+            sys.stdout.isatty()
+            or not trainer.is_global_zero
+            or (time.monotonic() - self._last < self.every_s and not last)
+        ):
             return
         self._last = time.monotonic()
-        shown = [f"{name} {float(trainer.callback_metrics[name]):.4g}" for name in SHOWN if name in trainer.callback_metrics]
-        log.info("epoch %d of %s, step %d: %s", trainer.current_epoch + 1, trainer.max_epochs, trainer.global_step, ", ".join(shown))
+        shown = [
+            f"{name} {float(trainer.callback_metrics[name]):.4g}"
+            for name in SHOWN
+            if name in trainer.callback_metrics
+        ]
+        log.info(
+            "epoch %d of %s, step %d: %s",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            trainer.global_step,
+            ", ".join(shown),
+        )

@@ -33,29 +33,56 @@ class TestReport(Callback):
         self._sums = {}
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         for name, value in batch_sums(pl_module, batch["x"], self.k).items():  # type: ignore[arg-type]
-            self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device)) + value.double()
+            self._sums[name] = (
+                self._sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
+                + value.double()
+            )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        sums = {name: float(trainer.strategy.reduce(total, reduce_op="sum")) for name, total in self._sums.items()}
-        values = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        sums = {
+            name: float(trainer.strategy.reduce(total, reduce_op="sum"))
+            for name, total in self._sums.items()
+        }
+        values = {
+            name.removeprefix("test/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("test/")
+        }
         values |= {name: total / values["num_samples"] for name, total in sums.items()}
         if not trainer.is_global_zero:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         found = [data.labels(split) for split in ("train", "test")]
-        labels = None if found[0] is None or found[1] is None else (found[0][:BASELINE_ROWS], found[1][:BASELINE_ROWS])
+        labels = (
+            None
+            if found[0] is None or found[1] is None
+            else (found[0][:BASELINE_ROWS], found[1][:BASELINE_ROWS])
+        )
         with isolated_rng(0):
             self.report = summarise(
-                pl_module, values, data.floats("train", BASELINE_ROWS), data.floats("test", BASELINE_ROWS), labels  # type: ignore[arg-type]
+                pl_module,
+                values,
+                data.floats("train", BASELINE_ROWS),
+                data.floats("test", BASELINE_ROWS),
+                labels,  # type: ignore[arg-type]
             )
         content = self.report.as_dict() | {"importance_samples": self.k} | self.extra
         write_json(self.directory / RESULTS_FILE, content)
         # The same numbers go to every logger under the same names.
         for logger in trainer.loggers:
-            logger.log_metrics({f"test/{name}": value for name, value in self.report.values.items()}, step=trainer.global_step)
+            logger.log_metrics(
+                {f"test/{name}": value for name, value in self.report.values.items()},
+                step=trainer.global_step,
+            )
         Console().print(self.report.table(f"{data.name}: {values['num_samples']:.0f} test samples"))
         for warning in self.report.warnings:
             log.warning(warning)

@@ -38,8 +38,15 @@ class RunLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         epoch = metrics.pop("epoch", None)
-        row = {"step": step, "epoch": epoch, "time": time.time(), "metrics": finite({k: float(v) for k, v in metrics.items()})}
-        start = "" if self._complete else "\n"  # after a line that a killed process left half-written
+        row = {
+            "step": step,
+            "epoch": epoch,
+            "time": time.time(),
+            "metrics": finite({k: float(v) for k, v in metrics.items()}),
+        }
+        start = (
+            "" if self._complete else "\n"
+        )  # after a line that a killed process left half-written
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(start + json.dumps(row) + "\n")
         self._complete = True

@@ -68,11 +68,15 @@ class RunState(Callback):
         if self._restored is not None:
             set_rng_state(self._restored)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if time.monotonic() - self._told > 1.0:
             self._tell(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # After the last batch the epoch is first brought to its end: validation belongs to it.
         if not trainer.is_last_batch:
             self._honour_requests(trainer)
@@ -84,14 +88,20 @@ class RunState(Callback):
         self._tell(trainer)
         self._release_signals()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         self._release_signals()
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         checkpoint["config"] = self.config
         checkpoint["rng"] = rng_state()
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         self._restored = checkpoint.get("rng")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -113,10 +123,18 @@ class RunState(Callback):
 
     def _agree(self, trainer: Trainer) -> int:
         """The request in force, decided by the first process and told to all."""
-        code = STOP_NOW if self._signal else CODES.get(pending(self.directory), NOTHING) if trainer.is_global_zero else NOTHING
+        code = (
+            STOP_NOW
+            if self._signal
+            else CODES.get(pending(self.directory), NOTHING)
+            if trainer.is_global_zero
+            else NOTHING
+        )
         if trainer.world_size > 1:
             # A maximum, not a broadcast: a signal may reach any one of the processes.
-            votes = torch.tensor(code == STOP_NOW, device=trainer.strategy.root_device, dtype=torch.float32)
+            votes = torch.tensor(
+                code == STOP_NOW, device=trainer.strategy.root_device, dtype=torch.float32
+            )
             stop = trainer.strategy.reduce(votes, reduce_op="sum")
             code = STOP_NOW if float(stop) > 0 else trainer.strategy.broadcast(code)
         return int(code)
@@ -140,8 +158,14 @@ class RunState(Callback):
 
 def _progress(trainer: Trainer) -> dict[str, Any]:
     # Not trainer.estimated_stepping_batches: it talks to the other processes, which do not come here.
-    step, steps_an_epoch = trainer.global_step, trainer.num_training_batches / trainer.accumulate_grad_batches
-    limits = [trainer.max_steps if trainer.max_steps > 0 else inf, (trainer.max_epochs or -1) * ceil(steps_an_epoch) if steps_an_epoch < inf else inf]
+    step, steps_an_epoch = (
+        trainer.global_step,
+        trainer.num_training_batches / trainer.accumulate_grad_batches,
+    )
+    limits = [
+        trainer.max_steps if trainer.max_steps > 0 else inf,
+        (trainer.max_epochs or -1) * ceil(steps_an_epoch) if steps_an_epoch < inf else inf,
+    ]
     total = min(limit for limit in limits if limit > 0)
     return {
         "epoch": trainer.current_epoch,

@@ -25,12 +25,20 @@ class ScheduleWeight(Callback):
     """
 
     def __init__(
-        self, weight: str = "kl", duration: float = 0, shape: Shape = "linear", unit: Literal["epoch", "step"] = "epoch"
+        self,
+        weight: str = "kl",
+        duration: float = 0,
+        shape: Shape = "linear",
+        unit: Literal["epoch", "step"] = "epoch",
     ) -> None:
         if shape not in ("linear", "cosine", "cyclical") or unit not in ("epoch", "step"):
-            raise UserError(f"a schedule is linear, cosine or cyclical in epochs or steps, not '{shape}' in '{unit}s'")
+            raise UserError(
+                f"a schedule is linear, cosine or cyclical in epochs or steps, not '{shape}' in '{unit}s'"
+            )
         if duration < 0:
-            raise UserError(f"the duration of the schedule of '{weight}' is {duration}; it cannot be negative")
+            raise UserError(
+                f"the duration of the schedule of '{weight}' is {duration}; it cannot be negative"
+            )
         self.weight, self.duration, self.shape, self.unit = weight, duration, shape, unit
 
     def fraction(self, progress: float) -> float:
@@ -43,7 +51,15 @@ class ScheduleWeight(Callback):
         t = min(t, 1.0)
         return t if self.shape == "linear" else (1 - cos(pi * t)) / 2
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if self.duration:
-            steps_per_unit = 1 if self.unit == "step" else max(trainer.num_training_batches / trainer.accumulate_grad_batches, 1)
-            pl_module.objective.set_weight(self.weight, self.fraction(trainer.global_step / steps_per_unit))  # type: ignore[union-attr,operator]
+            steps_per_unit = (
+                1
+                if self.unit == "step"
+                else max(trainer.num_training_batches / trainer.accumulate_grad_batches, 1)
+            )
+            pl_module.objective.set_weight(
+                self.weight, self.fraction(trainer.global_step / steps_per_unit)
+            )  # type: ignore[union-attr,operator]

@@ -58,21 +58,33 @@ class ArrayDataModule(LightningDataModule):
             return
         for split, arrays in self.load().items():
             self._check(split, arrays["x"])
-            self.splits[split] = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+            self.splits[split] = {
+                name: torch.from_numpy(np.ascontiguousarray(array))
+                for name, array in arrays.items()
+            }
         if min(self.batch_size, self.eval_batch_size) < 1:
-            raise UserError(f"data.batch_size={self.batch_size} and data.eval_batch_size={self.eval_batch_size} must be at least 1")
+            raise UserError(
+                f"data.batch_size={self.batch_size} and data.eval_batch_size={self.eval_batch_size} must be at least 1"
+            )
         size = len(self.splits["train"]["x"])
         if self.batch_size > size:
-            raise UserError(f"data.batch_size={self.batch_size} is larger than the {size} training samples of {self.name}; use at most {size}")
+            raise UserError(
+                f"data.batch_size={self.batch_size} is larger than the {size} training samples of "
+                f"{self.name}; use at most {size}"
+            )
 
     def _check(self, split: str, x: np.ndarray) -> None:
         if len(x) == 0:
             raise UserError(f"{self.name}: the {split} split is empty")
         if x.shape[1:] != self.shape:
-            raise UserError(f"{self.name}: data.shape is {list(self.shape)} but the {split} samples are {list(x.shape[1:])}")
+            raise UserError(
+                f"{self.name}: data.shape is {list(self.shape)} but the {split} samples are {list(x.shape[1:])}"
+            )
         if x.dtype != np.uint8 and not np.isfinite(x).all():
             row = int(np.argmin(np.isfinite(x).reshape(len(x), prod(self.shape)).all(1)))
-            raise UserError(f"{self.name}: sample {row} of the {split} split has NaN or infinite values")
+            raise UserError(
+                f"{self.name}: sample {row} of the {split} split has NaN or infinite values"
+            )
 
     def floats(self, split: str, limit: int | None = None) -> Tensor:
         """The first ``limit`` samples of a split as the model sees them, (N, *shape) float32."""
@@ -91,21 +103,39 @@ class ArrayDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         return self._loader("test", self.eval_batch_size, shuffle=False)
 
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+    def on_after_batch_transfer(
+        self, batch: dict[str, Tensor], dataloader_idx: int
+    ) -> dict[str, Tensor]:
         """uint8 travels to the device; floats are made there."""
         return batch | {"x": self._to_float(batch["x"])}
 
     def _to_float(self, x: Tensor) -> Tensor:
-        dtype = self.trainer.lightning_module.dtype if self.trainer else torch.float32  # fp64 with trainer.precision=64-true
+        dtype = (
+            self.trainer.lightning_module.dtype if self.trainer else torch.float32
+        )  # fp64 with trainer.precision=64-true
         return x.to(dtype).div_(self.divisor) if x.dtype == torch.uint8 else x.to(dtype)
 
     def _loader(self, split: str, batch_size: int, shuffle: bool) -> BatchLoader:
         tensors = self.splits[split]
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
         size = len(tensors["x"])
         if size < 2 * world:
-            raise UserError(f"{self.name}: {size} {split} samples are too few for {world} processes")
-        return BatchLoader(tensors, EpochOrder(size, max(batch_size, 2) if not shuffle else batch_size, shuffle, self.seed, rank, world))
+            raise UserError(
+                f"{self.name}: {size} {split} samples are too few for {world} processes"
+            )
+        return BatchLoader(
+            tensors,
+            EpochOrder(
+                size,
+                max(batch_size, 2) if not shuffle else batch_size,
+                shuffle,
+                self.seed,
+                rank,
+                world,
+            ),
+        )
 
 
 def seeded_split(size: int, fractions: Sequence[float], seed: int) -> dict[str, np.ndarray]:
@@ -117,7 +147,9 @@ def seeded_split(size: int, fractions: Sequence[float], seed: int) -> dict[str, 
         seed: of the permutation, apart from the run's so that runs share their test data.
     """
     if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
-        raise UserError(f"data.split={list(fractions)} must be three positive fractions that add up to 1, such as [0.8, 0.1, 0.1]")
+        raise UserError(
+            f"data.split={list(fractions)} must be three positive fractions that add up to 1, such as [0.8, 0.1, 0.1]"
+        )
     order = np.random.default_rng(seed).permutation(size)
     first, second = round(size * fractions[0]), round(size * (fractions[0] + fractions[1]))
     rows = np.split(order, [first, second])

@@ -19,7 +19,9 @@ class DigitsDataModule(ArrayDataModule):
 
     divisor = 16.0
 
-    def __init__(self, split: Sequence[float] = (0.7, 0.1, 0.2), split_seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, split: Sequence[float] = (0.7, 0.1, 0.2), split_seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.split, self.split_seed = split, split_seed
 

@@ -46,7 +46,10 @@ class ImagesDataModule(ArrayDataModule):
         if not own:
             return self._divide(self._read(source, picture_files(source)))
         if missing := [split for split in SPLITS if split not in own]:
-            raise UserError(f"{source} has a folder '{next(iter(own))}' but none called '{missing[0]}'; give all of {', '.join(SPLITS)} or none")
+            raise UserError(
+                f"{source} has a folder '{next(iter(own))}' but none called '{missing[0]}'; give "
+                f"all of {', '.join(SPLITS)} or none"
+            )
         return {split: self._read(folder, picture_files(folder)) for split, folder in own.items()}
 
     def _read(self, root: Path, files: list[Path]) -> Split:
@@ -57,27 +60,49 @@ class ImagesDataModule(ArrayDataModule):
             picture = read_picture(file, self.size)
             if picture.shape != self.shape:
                 scaling = "give data.size=[H,W] to scale all to one size"
-                cure = scaling if picture.shape[1:] != self.shape[1:] else "convert all to grey or all to colour"
-                raise UserError(f"{file} is {_size(picture.shape)} where {_size(self.shape)} is expected; {cure}")
+                cure = (
+                    scaling
+                    if picture.shape[1:] != self.shape[1:]
+                    else "convert all to grey or all to colour"
+                )
+                raise UserError(
+                    f"{file} is {_size(picture.shape)} where {_size(self.shape)} is expected; {cure}"
+                )
             pictures[row] = picture
         folders = [file.relative_to(root).parts[0] if file.parent != root else "" for file in files]
         names = sorted(set(folders))
-        labels = {} if len(names) < 2 else {"label": np.array([names.index(name) for name in folders], np.int64)}
+        labels = (
+            {}
+            if len(names) < 2
+            else {"label": np.array([names.index(name) for name in folders], np.int64)}
+        )
         return {"x": pictures} | labels
 
     def _load_arrays(self, source: Path) -> dict[str, Split]:
         if self.size:
-            raise UserError(f"data.size scales picture files only; {source} already holds arrays, so leave it out")
+            raise UserError(
+                f"data.size scales picture files only; {source} already holds arrays, so leave it out"
+            )
         arrays = read_arrays(source)
         if "x" in arrays:
-            return self._divide(_with_label(as_chw(arrays["x"], source), arrays.get("label"), source))
+            return self._divide(
+                _with_label(as_chw(arrays["x"], source), arrays.get("label"), source)
+            )
         if missing := [split for split in SPLITS if split not in arrays]:
-            raise UserError(f"{source} has no array '{missing[0]}'; give x, or all of {', '.join(SPLITS)}")
-        return {split: _with_label(as_chw(arrays[split], source), arrays.get(f"label_{split}"), source) for split in SPLITS}
+            raise UserError(
+                f"{source} has no array '{missing[0]}'; give x, or all of {', '.join(SPLITS)}"
+            )
+        return {
+            split: _with_label(as_chw(arrays[split], source), arrays.get(f"label_{split}"), source)
+            for split in SPLITS
+        }
 
     def _divide(self, everything: Split) -> dict[str, Split]:
         rows = seeded_split(len(everything["x"]), self.split, self.split_seed)
-        return {split: {name: array[part] for name, array in everything.items()} for split, part in rows.items()}
+        return {
+            split: {name: array[part] for name, array in everything.items()}
+            for split, part in rows.items()
+        }
 
 
 def _with_label(x: np.ndarray, label: np.ndarray | None, source: Path) -> Split:

@@ -21,8 +21,23 @@ class EpochOrder:
         rank, world: this process and how many there are.
     """
 
-    def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
-        self.size, self.batch_size, self.shuffle, self.seed, self.rank, self.world = size, batch_size, shuffle, seed, rank, world
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.size, self.batch_size, self.shuffle, self.seed, self.rank, self.world = (
+            size,
+            batch_size,
+            shuffle,
+            seed,
+            rank,
+            world,
+        )
         self.epoch = 0
         self.steps = -(-(size // world if shuffle else -(-size // world)) // batch_size)
 
@@ -34,9 +49,13 @@ class EpochOrder:
         """The sample indices of every batch of this process."""
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            mine = torch.randperm(self.size, generator=generator)[: self.size - self.size % self.world]
+            mine = torch.randperm(self.size, generator=generator)[
+                : self.size - self.size % self.world
+            ]
             return list(mine[self.rank :: self.world].split(self.batch_size))
-        return list(torch.arange(self.size).tensor_split(self.steps * self.world)[self.rank :: self.world])
+        return list(
+            torch.arange(self.size).tensor_split(self.steps * self.world)[self.rank :: self.world]
+        )
 
 
 class BatchLoader:

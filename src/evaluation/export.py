@@ -33,7 +33,9 @@ class DecoderMean(nn.Module):
 
 
 @torch.no_grad()
-def export_model(model: Any, directory: Path, format: str, tolerance: float = 1e-4) -> list[tuple[Path, float]]:
+def export_model(
+    model: Any, directory: Path, format: str, tolerance: float = 1e-4
+) -> list[tuple[Path, float]]:
     """Write ``encoder`` and ``decoder`` with a free batch size, and check each against the model at another batch size.
 
     Args:
@@ -56,33 +58,56 @@ def export_model(model: Any, directory: Path, format: str, tolerance: float = 1e
     x = torch.rand(3, *model.shape)
     z = model.encode(x).mean
     written = []
-    for name, wrapper, example in (("encoder", EncoderMean(model), x), ("decoder", DecoderMean(model), z)):
+    for name, wrapper, example in (
+        ("encoder", EncoderMean(model), x),
+        ("decoder", DecoderMean(model), z),
+    ):
         wrapper.eval()
         path, run = writers[format](wrapper, example, directory / name)
         other = torch.cat([example, example.flip(0)])
         difference = float((run(other) - wrapper(other)).abs().max())
         if not difference <= tolerance:
-            raise UserError(f"{path} differs from the model by {difference:.3g}, more than tolerance={tolerance:g}")
+            raise UserError(
+                f"{path} differs from the model by {difference:.3g}, more than tolerance={tolerance:g}"
+            )
         written.append((path, difference))
     return written
 
 
-def _torch_export(wrapper: nn.Module, example: Tensor, stem: Path) -> tuple[Path, Callable[[Tensor], Tensor]]:
+def _torch_export(
+    wrapper: nn.Module, example: Tensor, stem: Path
+) -> tuple[Path, Callable[[Tensor], Tensor]]:
     path = stem.with_suffix(".pt2")
-    program = torch.export.export(wrapper, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(
+        wrapper, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
     torch.export.save(program, path)
     return path, torch.export.load(path).module()
 
 
-def _onnx(wrapper: nn.Module, example: Tensor, stem: Path) -> tuple[Path, Callable[[Tensor], Tensor]]:
+def _onnx(
+    wrapper: nn.Module, example: Tensor, stem: Path
+) -> tuple[Path, Callable[[Tensor], Tensor]]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError(f"format=onnx needs the extra 'export' ({error.name} is missing): pip install -c constraints.txt -e .[export]") from error
+        raise UserError(
+            f"format=onnx needs the extra 'export' ({error.name} is missing): pip install -c "
+            "constraints.txt -e .[export]"
+        ) from error
     path = stem.with_suffix(".onnx")
     name = "x" if stem.name == "encoder" else "z"
     shapes = ({0: torch.export.Dim("batch")},)
-    torch.onnx.export(wrapper, (example,), str(path), dynamo=True, dynamic_shapes=shapes, input_names=[name], output_names=["mean"], verbose=False)
+    torch.onnx.export(
+        wrapper,
+        (example,),
+        str(path),
+        dynamo=True,
+        dynamic_shapes=shapes,
+        input_names=[name],
+        output_names=["mean"],
+        verbose=False,
+    )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return path, lambda value: torch.from_numpy(session.run(None, {name: value.numpy()})[0])

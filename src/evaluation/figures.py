@@ -17,7 +17,9 @@ ORIGINAL, OURS, MUTED = "#444444", "#2563eb", "#c4c9d4"
 def reconstructions(x: Tensor, y: Tensor) -> Figure:
     """Originals x, reconstructions y and their absolute difference, (N, *shape), one column a sample."""
     n = len(x)
-    title = f"Reconstructions of held-out data (MSE of these {n}: {float((x - y).square().mean()):.4f})"
+    title = (
+        f"Reconstructions of held-out data (MSE of these {n}: {float((x - y).square().mean()):.4f})"
+    )
     if x.dim() != 4:
         figure = Figure(figsize=(1.6 * n, 2.2), layout="constrained")
         for i, ax in enumerate(figure.subplots(1, n, sharey=True, squeeze=False)[0]):
@@ -33,7 +35,9 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
     for i in range(n):
         _draw(axes[0, i], x[i])
         _draw(axes[1, i], y[i])
-        error = axes[2, i].imshow((x[i] - y[i]).abs().mean(0).numpy(), cmap="magma", vmin=0, vmax=0.5)
+        error = axes[2, i].imshow(
+            (x[i] - y[i]).abs().mean(0).numpy(), cmap="magma", vmin=0, vmax=0.5
+        )
         _bare(axes[2, i])
     for ax, label in zip(axes[:, 0], ("original", "reconstruction", "|difference|"), strict=True):
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
@@ -67,7 +71,13 @@ def traversals(x: Tensor, values: Tensor, dimensions: list[int], kl: Tensor) -> 
     for r in range(rows):
         for c in range(columns):
             _draw(axes[r, c], x[r, c])
-        axes[r, 0].set_ylabel(f"z[{dimensions[r]}]\n{float(kl[dimensions[r]]):.1f} nats", rotation=0, ha="right", va="center", fontsize=8)
+        axes[r, 0].set_ylabel(
+            f"z[{dimensions[r]}]\n{float(kl[dimensions[r]]):.1f} nats",
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
     for c in range(columns):
         axes[-1, c].set_xlabel(f"{float(values[c]):+.2g}")
     figure.suptitle("Traversals: one dimension at a time, most informative first")
@@ -78,7 +88,11 @@ def traversals(x: Tensor, values: Tensor, dimensions: list[int], kl: Tensor) -> 
 def latent_scatter(z: Tensor, labels: Tensor | None) -> Figure:
     """Posterior means (N, D) on their first two principal components, coloured by label."""
     model = PCA(n_components=2)
-    plane = model.fit_transform(z.numpy()) if z.shape[1] > 1 else np.column_stack([z.numpy(), np.zeros(len(z))])
+    plane = (
+        model.fit_transform(z.numpy())
+        if z.shape[1] > 1
+        else np.column_stack([z.numpy(), np.zeros(len(z))])
+    )
     share = model.explained_variance_ratio_ if z.shape[1] > 1 else (1.0, 0.0)
     figure = Figure(figsize=(6.2, 5), layout="constrained")
     ax = figure.subplots()
@@ -92,8 +106,18 @@ def latent_scatter(z: Tensor, labels: Tensor | None) -> Figure:
             chosen = plane[labels.numpy() == name]
             ax.scatter(chosen[:, 0], chosen[:, 1], s=10, color=colour, label=str(name))
         if len(names) <= 20:
-            ax.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2, frameon=False)
-    ax.set(xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)", title="Posterior means of held-out data, PCA")
+            ax.legend(
+                title="label",
+                loc="center left",
+                bbox_to_anchor=(1, 0.5),
+                markerscale=2,
+                frameon=False,
+            )
+    ax.set(
+        xlabel=f"PC 1 ({share[0]:.0%} of variance)",
+        ylabel=f"PC 2 ({share[1]:.0%} of variance)",
+        title="Posterior means of held-out data, PCA",
+    )
     ax.set_aspect("equal", adjustable="datalim")
     return figure
 
@@ -104,16 +128,30 @@ def kl_per_dimension(kl: Tensor, active: Tensor) -> Figure:
     figure = Figure(figsize=(max(4.0, 1.5 + 0.22 * len(kl)), 3.2), layout="constrained")
     ax = figure.subplots()
     positions = np.arange(len(kl))
-    for mask, colour, label in ((active[order], OURS, "active"), (~active[order], MUTED, "inactive")):
+    for mask, colour, label in (
+        (active[order], OURS, "active"),
+        (~active[order], MUTED, "inactive"),
+    ):
         if mask.any():
             ax.bar(positions[mask.numpy()], kl[order][mask].numpy(), color=colour, label=label)
-    ax.set_xticks(positions, [str(int(d)) for d in order], fontsize=7 if len(kl) > 20 else 9, rotation=90 if len(kl) > 20 else 0)
-    ax.set(xlabel="latent dimension", ylabel="KL (nats)", title=f"KL per dimension: {int(active.sum())} of {len(kl)} units active, {float(kl.sum()):.1f} nats")
+    ax.set_xticks(
+        positions,
+        [str(int(d)) for d in order],
+        fontsize=7 if len(kl) > 20 else 9,
+        rotation=90 if len(kl) > 20 else 0,
+    )
+    ax.set(
+        xlabel="latent dimension",
+        ylabel="KL (nats)",
+        title=f"KL per dimension: {int(active.sum())} of {len(kl)} units active, {float(kl.sum()):.1f} nats",
+    )
     ax.legend(frameon=False)
     return figure
 
 
-def loss_curves(rows: Iterable[dict[str, Any]], terms: Iterable[str] = ("loss", "recon_nll", "kl", "mse")) -> Figure | None:
+def loss_curves(
+    rows: Iterable[dict[str, Any]], terms: Iterable[str] = ("loss", "recon_nll", "kl", "mse")
+) -> Figure | None:
     """Training and validation curves by term, from the rows of ``metrics.jsonl``; None before there are any."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for row in rows:
@@ -130,9 +168,20 @@ def loss_curves(rows: Iterable[dict[str, Any]], terms: Iterable[str] = ("loss", 
         for stage, colour in (("train", ORIGINAL), ("val", OURS)):
             if f"{stage}/{term}" in curves:
                 steps, values = curves[f"{stage}/{term}"]
-                ax.plot(steps, values, color=colour, label=stage, lw=1.4, marker="." if len(steps) < 3 else None)
+                ax.plot(
+                    steps,
+                    values,
+                    color=colour,
+                    label=stage,
+                    lw=1.4,
+                    marker="." if len(steps) < 3 else None,
+                )
                 tail = np.asarray(values[len(values) // 10 :])
-                low, high = ax.get_ylim() if stage == "val" and f"train/{term}" in curves else (tail.min(), tail.max())
+                low, high = (
+                    ax.get_ylim()
+                    if stage == "val" and f"train/{term}" in curves
+                    else (tail.min(), tail.max())
+                )
                 margin = 0.05 * (tail.max() - tail.min() + 1e-9)
                 ax.set_ylim(min(low, tail.min() - margin), max(high, tail.max() + margin))
         ax.set(xlabel="step", title=term, ylabel="intensity²" if term == "mse" else "nats")

@@ -30,14 +30,19 @@ LOWER_IS_BETTER = {"loss", "recon_nll", "kl", "nll", "energy_mean", "mse"}
 
 
 def ssim_window(shape: tuple[int, ...]) -> int:
-    """The side of the SSIM window: 11 as in Wang et al. 2004, and the odd number below half the side of smaller pictures."""
+    """The side of the SSIM window: 11 as in Wang et al. 2004, less than half the side of small pictures."""
     return min(11, (min(shape[-2:]) // 2 - 1) // 2 * 2 + 1)
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Structural similarity of pictures in [0, 1], (B, C, H, W) → (B,) (Wang et al. 2004)."""
     value = structural_similarity_index_measure(
-        x, y, gaussian_kernel=False, kernel_size=ssim_window(x.shape), data_range=1.0, reduction="none"
+        x,
+        y,
+        gaussian_kernel=False,
+        kernel_size=ssim_window(x.shape),
+        data_range=1.0,
+        reduction="none",
     )
     return torch.as_tensor(value)
 
@@ -50,11 +55,17 @@ def psnr(mse: float) -> float:
 def pictures(x: Tensor, y: Tensor) -> dict[str, float]:
     """MSE, PSNR, pixel accuracy and, for pictures, SSIM of reconstructions y of x, both (N, *shape)."""
     mse = float((x - y).square().mean())
-    found = {"mse": mse, "psnr": psnr(mse), "pixel_accuracy": float(((x - y).abs() < PIXEL_TOLERANCE).float().mean())}
+    found = {
+        "mse": mse,
+        "psnr": psnr(mse),
+        "pixel_accuracy": float(((x - y).abs() < PIXEL_TOLERANCE).float().mean()),
+    }
     return found | ({"ssim": float(ssim(x, y).mean())} if x.dim() == 4 else {})
 
 
-def knn_accuracy(train_z: np.ndarray, train_y: np.ndarray, test_z: np.ndarray, test_y: np.ndarray) -> float:
+def knn_accuracy(
+    train_z: np.ndarray, train_y: np.ndarray, test_z: np.ndarray, test_y: np.ndarray
+) -> float:
     """Accuracy of the label of the nearest training code, for codes (N, D)."""
     return float(KNeighborsClassifier(n_neighbors=1).fit(train_z, train_y).score(test_z, test_y))
 
@@ -69,7 +80,9 @@ def mean_image(train: Tensor, test: Tensor, density: bool) -> dict[str, float]:
     found = pictures(test, mean.expand_as(test))
     if density:
         variance = (train - mean).square().mean()
-        per_element = ((test - mean).square() / variance + variance.log() + math.log(2 * math.pi)) / 2
+        per_element = (
+            (test - mean).square() / variance + variance.log() + math.log(2 * math.pi)
+        ) / 2
     else:
         p = mean.clamp(1e-4, 1 - 1e-4)
         per_element = -(test * p.log() + (1 - test) * (1 - p).log())
@@ -77,7 +90,11 @@ def mean_image(train: Tensor, test: Tensor, density: bool) -> dict[str, float]:
 
 
 def pca(
-    train: Tensor, test: Tensor, dim: int, density: bool, labels: tuple[Tensor, Tensor] | None = None
+    train: Tensor,
+    test: Tensor,
+    dim: int,
+    density: bool,
+    labels: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, float]:
     """The baseline of a linear code of the same size, fitted to the training data.
 
@@ -90,9 +107,15 @@ def pca(
         labels: of train and test, for the nearest-neighbour accuracy of the codes.
     """
     fit, held_out = train.flatten(1).double().numpy(), test.flatten(1).double().numpy()
-    model = PCA(n_components=min(dim, *(side - 1 for side in fit.shape)), svd_solver="full" if fit.shape[1] < 2000 else "randomized", random_state=0)
+    model = PCA(
+        n_components=min(dim, *(side - 1 for side in fit.shape)),
+        svd_solver="full" if fit.shape[1] < 2000 else "randomized",
+        random_state=0,
+    )
     train_z, test_z = model.fit_transform(fit), model.transform(held_out)
-    found = pictures(test, torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype).reshape(test.shape))
+    found = pictures(
+        test, torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype).reshape(test.shape)
+    )
     if density:
         found["nll"] = float(-model.score(held_out))
     if labels:
@@ -105,7 +128,8 @@ def collapse_warning(active_units: float, latent_dim: int, kl: float) -> str | N
     if active_units > 0.1 * latent_dim and kl > 0.1:
         return None
     return (
-        f"posterior collapse: {active_units:.0f} of {latent_dim} latent units are active (their posterior mean varies by more "
+        f"posterior collapse: {active_units:.0f} of {latent_dim} latent units are active (their "
+        "posterior mean varies by more "
         f"than 0.01) and the KL is {kl:.3g} nats; a lower model.objective.beta, callbacks.kl_warmup.duration or "
         "model.objective.free_bits often helps"
     )

@@ -34,7 +34,11 @@ class Report:
             f"{stage}/{name}": {
                 "value": value,
                 "unit": metrics.UNITS.get(name, "nats"),
-                "baselines": {baseline: found[name] for baseline, found in self.baselines.items() if name in found},
+                "baselines": {
+                    baseline: found[name]
+                    for baseline, found in self.baselines.items()
+                    if name in found
+                },
             }
             for name, value in self.values.items()
         }
@@ -42,13 +46,18 @@ class Report:
 
     def table(self, title: str) -> Table:
         """One row a metric, one column a baseline; the best of a row is bold."""
-        table = Table("metric", "unit", "this model", *self.baselines, title=title, title_justify="left")
+        table = Table(
+            "metric", "unit", "this model", *self.baselines, title=title, title_justify="left"
+        )
         for name, value in self.values.items():
             others = [found.get(name) for found in self.baselines.values()]
             everyone = [number for number in [value, *others] if number is not None]
             best = min(everyone) if name in metrics.LOWER_IS_BETTER else max(everyone)
             compared = any(other is not None for other in others)
-            cells = ["—" if v is None else f"[bold]{v:.4g}[/]" if compared and v == best else f"{v:.4g}" for v in [value, *others]]
+            cells = [
+                "—" if v is None else f"[bold]{v:.4g}[/]" if compared and v == best else f"{v:.4g}"
+                for v in [value, *others]
+            ]
             table.add_row(name, metrics.UNITS.get(name, "nats"), *cells)
         return table
 
@@ -56,7 +65,9 @@ class Report:
 @torch.no_grad()
 def posterior_means(model: VAE, x: Tensor, batch_size: int = 1024) -> Tensor:
     """Posterior means of x (N, *shape) on the CPU, (N, D)."""
-    return torch.cat([model.encode(part.to(model.device)).mean.cpu() for part in x.split(batch_size)])
+    return torch.cat(
+        [model.encode(part.to(model.device)).mean.cpu() for part in x.split(batch_size)]
+    )
 
 
 @torch.no_grad()
@@ -90,7 +101,9 @@ def summarise(
     dim = posterior_means(model, test[:1]).shape[1]
     if labels:
         codes = posterior_means(model, train), posterior_means(model, test)
-        values["knn_accuracy"] = metrics.knn_accuracy(codes[0].numpy(), labels[0].numpy(), codes[1].numpy(), labels[1].numpy())
+        values["knn_accuracy"] = metrics.knn_accuracy(
+            codes[0].numpy(), labels[0].numpy(), codes[1].numpy(), labels[1].numpy()
+        )
     density = bool(getattr(model.latent.likelihood, "normalised", False))
     baselines = {
         "mean image": metrics.mean_image(train, test, density),
@@ -99,6 +112,12 @@ def summarise(
     if "nll" not in values:
         for found in baselines.values():
             found.pop("nll", None)
-    warning = metrics.collapse_warning(values["active_units"], dim, values["kl"]) if "kl" in values else None
-    order = [name for name in metrics.UNITS if name in values] + sorted(name for name in values if name not in metrics.UNITS)
+    warning = (
+        metrics.collapse_warning(values["active_units"], dim, values["kl"])
+        if "kl" in values
+        else None
+    )
+    order = [name for name in metrics.UNITS if name in values] + sorted(
+        name for name in values if name not in metrics.UNITS
+    )
     return Report({name: values[name] for name in order}, baselines, [warning] if warning else [])

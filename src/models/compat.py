@@ -24,23 +24,34 @@ class Rule:
 
 RULES = (
     Rule(
-        lambda latent, objective: isinstance(objective, ELBO) and isinstance(latent.posterior, DeltaPosterior),
-        "objective elbo needs a posterior with a density, and delta is a point mass; use model/objective=reconstruction",
+        lambda latent, objective: (
+            isinstance(objective, ELBO) and isinstance(latent.posterior, DeltaPosterior)
+        ),
+        "objective elbo needs a posterior with a density, and delta is a point mass; use "
+        "model/objective=reconstruction",
     ),
     Rule(
         lambda latent, objective: isinstance(objective, ELBO) and latent.prior is None,
         "objective elbo needs a prior, and this model has none; choose model/prior=standard_normal",
     ),
     Rule(
-        lambda latent, objective: isinstance(objective, Reconstruction)
-        and isinstance(latent.posterior, DeltaPosterior)
-        and latent.prior is not None,
-        "objective reconstruction never looks at the prior, and against a point mass nothing else can; choose model/prior=none",
+        lambda latent, objective: (
+            isinstance(objective, Reconstruction)
+            and isinstance(latent.posterior, DeltaPosterior)
+            and latent.prior is not None
+        ),
+        "objective reconstruction never looks at the prior, and against a point mass nothing else "
+        "can; choose model/prior=none",
     ),
     Rule(
-        lambda latent, objective: isinstance(objective, ELBO)
-        and objective.free_bits > 0
-        and not (getattr(latent.posterior, "factorised", False) and getattr(latent.prior, "factorised", False)),
+        lambda latent, objective: (
+            isinstance(objective, ELBO)
+            and objective.free_bits > 0
+            and not (
+                getattr(latent.posterior, "factorised", False)
+                and getattr(latent.prior, "factorised", False)
+            )
+        ),
         "free bits clamp the KL of each dimension, which a posterior or prior that is not factorised does not have",
     ),
 )
@@ -53,11 +64,19 @@ def check_parts(latent: nn.Module, objective: nn.Module) -> None:
         UserError: with the reason.
     """
     for rule in RULES:
-        if isinstance(latent, FlatLatent) and isinstance(objective, Objective) and rule.clashes(latent, objective):
+        if (
+            isinstance(latent, FlatLatent)
+            and isinstance(objective, Objective)
+            and rule.clashes(latent, objective)
+        ):
             raise UserError(rule.reason)
 
 
-def check_data(model: Mapping[str, Any], data: Mapping[str, Any], fitting: Callable[[tuple[str, ...]], list[str]]) -> None:
+def check_data(
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    fitting: Callable[[tuple[str, ...]], list[str]],
+) -> None:
     """Refuse a model and data that cannot meet, before any data is read.
 
     Args:
@@ -72,6 +91,14 @@ def check_data(model: Mapping[str, Any], data: Mapping[str, Any], fitting: Calla
         kinds: tuple[str, ...] = getattr(network, "kinds", (data["kind"],))
         if data["kind"] not in kinds:
             fits = ", ".join(fitting(kinds))
-            raise UserError(f"model.{part} {network.__name__} takes {' or '.join(kinds)} data, not '{data['kind']}'; data that fits: {fits}")
-    if locate(model["likelihood"]["_target_"]) is BernoulliLikelihood and data.get("value_range") != "unit":
-        raise UserError(f"model.likelihood bernoulli needs data in [0, 1]; data that fits: {', '.join(fitting(('image',)))}")
+            raise UserError(
+                f"model.{part} {network.__name__} takes {' or '.join(kinds)} data, not "
+                f"'{data['kind']}'; data that fits: {fits}"
+            )
+    if (
+        locate(model["likelihood"]["_target_"]) is BernoulliLikelihood
+        and data.get("value_range") != "unit"
+    ):
+        raise UserError(
+            f"model.likelihood bernoulli needs data in [0, 1]; data that fits: {', '.join(fitting(('image',)))}"
+        )

@@ -43,4 +43,6 @@ class Delta(Distribution):
         return self.point.expand(*sample_shape, *self.point.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise NotImplementedError("a point mass has no density: this model's encoder is deterministic")
+        raise NotImplementedError(
+            "a point mass has no density: this model's encoder is deterministic"
+        )

@@ -27,7 +27,9 @@ class TermWindow:
 
     def add(self, loss: Tensor, terms: Terms) -> None:
         """Count one step."""
-        row = torch.stack([loss.detach(), *(value.detach().mean() for value in terms.values.values())])
+        row = torch.stack(
+            [loss.detach(), *(value.detach().mean() for value in terms.values.values())]
+        )
         self.names = ["loss", *terms.values]
         self.total = row if self.total is None else self.total.add_(row)
         self.steps += 1
@@ -81,4 +83,8 @@ class EvaluationSums:
         means = {name: (total / n).float() for name, total in totals.items()}
         # Active units: Burda et al. 2016, arXiv:1509.00519, appendix C.
         active = (square - mean.square() > ACTIVE_VARIANCE).sum().float()
-        return means | {"psnr": -10 * means["mse"].log10(), "active_units": active, "num_samples": n.float()}
+        return means | {
+            "psnr": -10 * means["mse"].log10(),
+            "active_units": active,
+            "num_samples": n.float(),
+        }

@@ -14,8 +14,8 @@ from src.models.meters import EvaluationSums, TermWindow
 from src.models.objectives import Terms
 from src.models.protocol import Path
 from src.utils.build import build
-from src.utils.seeding import isolated_rng
 from src.utils.errors import UserError
+from src.utils.seeding import isolated_rng
 
 Config = Mapping[str, Any]
 
@@ -52,7 +52,13 @@ class VAE(LightningModule):
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        parts = {"encoder": encoder, "posterior": posterior, "prior": prior or None, "decoder": decoder, "likelihood": likelihood}
+        parts = {
+            "encoder": encoder,
+            "posterior": posterior,
+            "prior": prior or None,
+            "decoder": decoder,
+            "likelihood": likelihood,
+        }
         self.latent = build(latent, **{name: build(part) for name, part in parts.items()})
         self.objective = build(objective)
         check_parts(self.latent, self.objective)
@@ -79,7 +85,9 @@ class VAE(LightningModule):
     def prior(self, c: Tensor | None = None) -> Distribution:
         """p(z); ``NotImplementedError`` for a deterministic autoencoder."""
         if self.latent.prior is None:
-            raise NotImplementedError("this autoencoder has no prior: its latent density must be fitted after training")
+            raise NotImplementedError(
+                "this autoencoder has no prior: its latent density must be fitted after training"
+            )
         return self.latent.prior(c)
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -99,7 +107,9 @@ class VAE(LightningModule):
         if path == "slerp":
             return self.decode(slerp(z_a, z_b, t)).mean
         if path == "geodesic":
-            raise NotImplementedError("geodesics need a model with a latent metric, and this one has none; use linear or slerp")
+            raise NotImplementedError(
+                "geodesics need a model with a latent metric, and this one has none; use linear or slerp"
+            )
         raise UserError(f"path='{path}' is unknown; choices: linear, slerp, geodesic")
 
     def log_likelihood(self, x: Tensor, k: int) -> Tensor:
@@ -132,14 +142,20 @@ class VAE(LightningModule):
         if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
             return
         found = self.window.pop()
-        found |= {f"weight_{name}": value for name, value in zip(self.objective.names, self.objective.current, strict=True)}
+        found |= {
+            f"weight_{name}": value
+            for name, value in zip(self.objective.names, self.objective.current, strict=True)
+        }
         means = trainer.strategy.reduce(torch.stack([*found.values()]), reduce_op="mean")
         names = [f"train/{name}" for name in found]
         trainer.callback_metrics.update(zip(names, means, strict=True))
         # Not self.log: it takes a millisecond, and drops what does not fall on a multiple of log_every_n_steps.
         row = dict(zip(names, means.tolist(), strict=True))
         for logger in trainer.loggers:
-            logger.log_metrics({**row, "epoch": self.current_epoch}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+            logger.log_metrics(
+                {**row, "epoch": self.current_epoch},
+                step=trainer.fit_loop.epoch_loop._batches_that_stepped,
+            )
 
     def evaluation_step(self, batch: dict[str, Tensor]) -> None:
         draw, terms = self.step(batch["x"])
@@ -170,17 +186,29 @@ class VAE(LightningModule):
         """The optimiser and scheduler that the config names."""
         config = dict(self.optimizer_config)
         trainer = self._trainer  # none in a training loop of one's own
-        if config.get("fused") and trainer and trainer.gradient_clip_val and "mixed" in str(trainer.precision):
-            config["fused"] = False  # a fused optimiser unscales gradients inside its kernel, too late to clip them
+        if (
+            config.get("fused")
+            and trainer
+            and trainer.gradient_clip_val
+            and "mixed" in str(trainer.precision)
+        ):
+            config["fused"] = (
+                False  # a fused optimiser unscales gradients inside its kernel, too late to clip them
+            )
         optimizer = build(config, list(self.parameters()))
         if not self.scheduler_config:
             return optimizer
-        curve, interval = build(self.scheduler_config["curve"], optimizer), self.scheduler_config["interval"]
+        curve, interval = (
+            build(self.scheduler_config["curve"], optimizer),
+            self.scheduler_config["interval"],
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": interval}}
 
     def _refuse_condition(self, c: Tensor | None) -> None:
         if c is not None:
-            raise NotImplementedError("this model is unconditional: none of its parts takes a condition")
+            raise NotImplementedError(
+                "this model is unconditional: none of its parts takes a condition"
+            )
 
 
 def slerp(z_a: Tensor, z_b: Tensor, t: Tensor) -> Tensor:

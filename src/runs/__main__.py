@@ -18,8 +18,19 @@ def main(arguments: list[str]) -> None:
     table = Table("run", "state", "epoch", "step", "test/nll", "test/mse")
     for run in list_runs(*arguments):
         progress, metrics = run.info.get("progress", {}), run.results.get("metrics", {})
-        shown = [f"{metrics[name]['value']:.4g}" if metrics.get(name, {}).get("value") is not None else "" for name in ("test/nll", "test/mse")]
-        table.add_row(str(run.path), run.state, str(progress.get("epoch", "")), str(progress.get("step", "")), *shown)
+        shown = [
+            f"{metrics[name]['value']:.4g}"
+            if metrics.get(name, {}).get("value") is not None
+            else ""
+            for name in ("test/nll", "test/mse")
+        ]
+        table.add_row(
+            str(run.path),
+            run.state,
+            str(progress.get("epoch", "")),
+            str(progress.get("step", "")),
+            *shown,
+        )
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

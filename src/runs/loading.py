@@ -21,7 +21,9 @@ def save_model(model: "nn.Module", config: dict[str, Any], directory: Path) -> N
     from safetensors.torch import save
 
     directory.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     temporary = directory / f".{WEIGHTS}.tmp"
     temporary.write_bytes(save(state))
     temporary.replace(directory / WEIGHTS)
@@ -73,7 +75,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"ckpt_path={path} holds more than tensors and plain values, and is not opened") from error
+        raise UserError(
+            f"ckpt_path={path} holds more than tensors and plain values, and is not opened"
+        ) from error
     except Exception as error:  # what torch stumbles over in a damaged file depends on the byte
         raise UserError(f"ckpt_path={path} is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or "state_dict" not in content:
@@ -90,9 +94,15 @@ def check_state(model: "nn.Module", state: dict[str, Any], where: str) -> None:
     expected = model.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
-            raise UserError(f"{where} is of another architecture: '{name}' is {'missing there' if name in expected else 'not in this model'}")
+            raise UserError(
+                f"{where} is of another architecture: '{name}' is "
+                f"{'missing there' if name in expected else 'not in this model'}"
+            )
         if expected[name].shape != state[name].shape:
-            raise UserError(f"{where} is of another architecture: '{name}' is {list(state[name].shape)} there, {list(expected[name].shape)} here")
+            raise UserError(
+                f"{where} is of another architecture: '{name}' is {list(state[name].shape)} there, "
+                f"{list(expected[name].shape)} here"
+            )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -104,8 +114,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is missing") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
-    if "${" in yaml.safe_dump(config):  # a run saves its config resolved; these could read the reader's files and variables
-        raise UserError(f"{path} is refused: it holds interpolations, which a saved model's config never does")
+    if "${" in yaml.safe_dump(
+        config
+    ):  # a run saves its config resolved; these could read the reader's files and variables
+        raise UserError(
+            f"{path} is refused: it holds interpolations, which a saved model's config never does"
+        )
     if not isinstance(config, dict) or "_target_" not in config:
         raise UserError(f"{path} describes no model: it has no _target_")
     return config

@@ -92,7 +92,10 @@ def _true_state(info: dict[str, Any]) -> str:
         return state if time.time() - info.get("updated", 0) < SILENCE else "dead"
     try:
         process = psutil.Process(int(info["pid"]))
-        same = abs(process.create_time() - info["pid_started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        same = (
+            abs(process.create_time() - info["pid_started"]) < 2
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
     except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):  # gone, or not a number
         same = False
     return state if same else "dead"

@@ -12,7 +12,12 @@ from typing import Any
 import psutil
 
 SCHEMA = 1
-RUN_FILE, METRICS_FILE, RESULTS_FILE, CONFIG_FILE = "run.json", "metrics.jsonl", "results.json", "config.yaml"
+RUN_FILE, METRICS_FILE, RESULTS_FILE, CONFIG_FILE = (
+    "run.json",
+    "metrics.jsonl",
+    "results.json",
+    "config.yaml",
+)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -40,7 +45,11 @@ def finite(value: Any) -> Any:
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
+    return (
+        None
+        if isinstance(value, float) and (value != value or abs(value) == float("inf"))
+        else value
+    )
 
 
 class RunRecord:
@@ -65,7 +74,9 @@ class RunRecord:
             "pid_started": process.create_time(),
             "job_id": os.environ.get("SLURM_JOB_ID"),
             "commit": git_commit(),
-            "versions": {name: version(name) for name in ("torch", "lightning", "hydra-core", "numpy")},
+            "versions": {
+                name: version(name) for name in ("torch", "lightning", "hydra-core", "numpy")
+            },
             "device": None,
             "error": None,
             "started": time.time(),
@@ -83,7 +94,10 @@ def git_commit() -> str | None:
     root = Path(__file__).parents[2]
     calls = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
-        commit, changes = (subprocess.run(c, cwd=root, capture_output=True, text=True, check=True).stdout.strip() for c in calls)
+        commit, changes = (
+            subprocess.run(c, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+            for c in calls
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+" if changes else "")

@@ -43,20 +43,29 @@ def locate(target: str, allowed: tuple[str, ...] = ALLOWED) -> type:
     target = ALIASES.get(target, target)
     module_name, _, class_name = target.rpartition(".")
     # Nothing is imported but allowed modules and the packages above them, which may name their classes too.
-    if not any(f"{module_name}.".startswith(prefix) or prefix.startswith(f"{module_name}.") for prefix in allowed):
-        raise UserError(f"_target_ '{target}' is refused: a config may only name classes of {_listing(allowed)}")
+    if not any(
+        f"{module_name}.".startswith(prefix) or prefix.startswith(f"{module_name}.")
+        for prefix in allowed
+    ):
+        raise UserError(
+            f"_target_ '{target}' is refused: a config may only name classes of {_listing(allowed)}"
+        )
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             raise  # a dependency of the module is missing, which is another story
-        raise UserError(f"_target_ '{target}' does not exist: there is no module '{module_name}'") from error
+        raise UserError(
+            f"_target_ '{target}' does not exist: there is no module '{module_name}'"
+        ) from error
     if not hasattr(module, class_name):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
         raise UserError(f"_target_ '{target}' does not exist{nearest(class_name, classes)}")
     found = getattr(module, class_name)
     if not inspect.isclass(found) or not f"{found.__module__}.".startswith(allowed):
-        raise UserError(f"_target_ '{target}' is refused: a config may only name classes of {_listing(allowed)}")
+        raise UserError(
+            f"_target_ '{target}' is refused: a config may only name classes of {_listing(allowed)}"
+        )
     return found
 
 
@@ -70,7 +79,10 @@ def build(cfg: Any, *args: Any, allowed: tuple[str, ...] = ALLOWED, **kwargs: An
         return cfg
     check_signatures(cfg, allowed)
     target = locate(cfg["_target_"], allowed)
-    whitelist = [f"{target.__module__}.{target.__qualname__}", *(f"{prefix}*" for prefix in allowed)]
+    whitelist = [
+        f"{target.__module__}.{target.__qualname__}",
+        *(f"{prefix}*" for prefix in allowed),
+    ]
     cfg = {**_plain(cfg), "_target_": f"{target.__module__}.{target.__qualname__}"}
     return instantiate(cfg, *args, _execution_whitelist_=whitelist, **kwargs)
 
@@ -93,7 +105,9 @@ def check_signatures(cfg: Any, allowed: tuple[str, ...] = ALLOWED, where: str = 
         for key in node:
             if not str(key).startswith("_") and key not in signature.parameters:
                 name = f"{path}.{key}".lstrip(".")
-                raise UserError(f"'{name}' is not a setting of {node['_target_']}{nearest(key, signature.parameters)}")
+                raise UserError(
+                    f"'{name}' is not a setting of {node['_target_']}{nearest(key, signature.parameters)}"
+                )
 
 
 def _target_nodes(cfg: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -20,7 +20,13 @@ def child_command(local_rank: int) -> tuple[Sequence[str], str]:
 
     config = HydraConfig.get()
     output = os.path.abspath(config.runtime.output_dir)
-    command = [sys.executable, "-m", "run_experiment", f"--config-path={output}/.hydra", "--config-name=config"]
+    command = [
+        sys.executable,
+        "-m",
+        "run_experiment",
+        f"--config-path={output}/.hydra",
+        "--config-name=config",
+    ]
     command += [f"hydra.run.dir='{output}'", "hydra.mode=RUN", "hydra.output_subdir=null"]
     # The saved config holds the task's settings only; what conf/config.yaml says of logging is said again.
     command += [f"hydra.job.name=run_rank{local_rank}"]

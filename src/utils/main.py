@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 
 
-def entry_point(config_name: str = "config") -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+def entry_point(
+    config_name: str = "config",
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Decorate a function of a config so that calling it reads the command line.
 
     Errors that a user can mend end the process with one sentence and exit status 1; others keep their traceback.
@@ -37,7 +39,9 @@ def entry_point(config_name: str = "config") -> Callable[[Callable[[Any], Any]],
             except (UserError, OmegaConfBaseException) as error:  # before Hydra adds its own lines
                 sys.exit(f"error: {one_sentence(error)}")
 
-        run = hydra.main(config_path=str(CONF), config_name=config_name, execution_whitelist=whitelist)(quietly)
+        run = hydra.main(
+            config_path=str(CONF), config_name=config_name, execution_whitelist=whitelist
+        )(quietly)
 
         def command() -> None:
             register_resolvers()
@@ -69,8 +73,13 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
     Raises:
         UserError: ``ckpt_path=last`` and there is none.
     """
-    paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
-    if not paths or any(argument.startswith(("--config-path", "--config-dir", "hydra.run.dir")) for argument in arguments):
+    paths = [
+        argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")
+    ]
+    if not paths or any(
+        argument.startswith(("--config-path", "--config-dir", "hydra.run.dir"))
+        for argument in arguments
+    ):
         return arguments
     checkpoint = Path(paths[-1].strip("'\""))
     if paths[-1] == "last":
@@ -83,7 +92,11 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
     if not saved.exists() or not (run / "run.json").exists():
         return arguments
     given = {argument.lstrip("+~").split("=", 1)[0] for argument in arguments}
-    kept = [o for o in yaml.safe_load(saved.read_text()) if isinstance(o, str) and not _is_about_hydra(o)]
+    kept = [
+        o
+        for o in yaml.safe_load(saved.read_text())
+        if isinstance(o, str) and not _is_about_hydra(o)
+    ]
     kept = [o for o in kept if o.lstrip("+~").split("=", 1)[0] not in given]
     rest = [argument for argument in arguments if not argument.startswith("ckpt_path=")]
     return [*kept, *rest, f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
@@ -125,7 +138,11 @@ def settings() -> set[str]:
         at_root = file.read_text().startswith("# @package _global_")
         prefix = "" if at_root else ".".join(relative.parts)
         found |= {str(relative)} if relative.parts else set()
-        found |= {f"{prefix}.{key}".lstrip(".") for key in _dotted(content) if not key.startswith(("defaults", "hydra"))}
+        found |= {
+            f"{prefix}.{key}".lstrip(".")
+            for key in _dotted(content)
+            if not key.startswith(("defaults", "hydra"))
+        }
     return found
 
 
@@ -159,4 +176,6 @@ def _unused_dir(wanted: str) -> str:
 def data_configs(kinds: tuple[str, ...]) -> list[str]:
     """The names of the data configs whose ``kind`` is one of ``kinds``."""
     files = sorted((CONF / "data").glob("*.yaml"))
-    return [file.stem for file in files if (yaml.safe_load(file.read_text()) or {}).get("kind") in kinds]
+    return [
+        file.stem for file in files if (yaml.safe_load(file.read_text()) or {}).get("kind") in kinds
+    ]

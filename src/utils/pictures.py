@@ -28,7 +28,9 @@ def picture_shape(path: str | None, size: Sequence[int] | int | None = None) -> 
     if source.is_dir():
         files = picture_files(source)
         if not files:
-            raise UserError(f"data.path={source} holds no pictures; endings that are read: {', '.join(SUFFIXES)}")
+            raise UserError(
+                f"data.path={source} holds no pictures; endings that are read: {', '.join(SUFFIXES)}"
+            )
         shape = list(read_picture(files[0]).shape)
     else:
         array = next(iter(read_arrays(source).values()))
@@ -42,9 +44,13 @@ def existing(path: str | None) -> Path:
         raise UserError("data=images needs data.path=<a folder, .npz or .npy of pictures>")
     source = Path(path)
     if not source.exists():
-        raise UserError(f"data.path={source} does not exist (the folder {source.absolute().parent} {'does' if source.absolute().parent.exists() else 'does not'})")
+        folder = source.absolute().parent
+        there = "is there" if folder.exists() else "is not there either"
+        raise UserError(f"data.path={source} does not exist; its folder {folder} {there}")
     if source.is_file() and source.suffix not in (".npz", ".npy"):
-        raise UserError(f"data.path={source} is a file of a kind that is not read; give a folder of pictures, a .npz or a .npy")
+        raise UserError(
+            f"data.path={source} is a file of a kind that is not read; give a folder of pictures, a .npz or a .npy"
+        )
     return source
 
 
@@ -59,7 +65,9 @@ def read_picture(path: Path, size: Sequence[int] | int | None = None) -> np.ndar
     try:
         with Image.open(path) as opened:
             image: Image.Image = opened
-            if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
+            if image.mode.startswith(
+                "I"
+            ):  # 16 bits, which Pillow's own conversion would clip at 255
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
             picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
             if size:
@@ -79,14 +87,20 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        arrays = (
+            {"x": loaded}
+            if isinstance(loaded, np.ndarray)
+            else {name: loaded[name] for name in loaded.files}
+        )
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read as arrays: {error}") from error
     if not arrays or any(array.ndim == 0 or len(array) == 0 for array in arrays.values()):
         raise UserError(f"{path} is empty")
     known = {"x", "label", *SPLITS, *(f"label_{split}" for split in SPLITS)}
     if unknown := sorted(set(arrays) - known):
-        raise UserError(f"{path} has an array '{unknown[0]}' that is not read; names that are: {', '.join(sorted(known))}")
+        raise UserError(
+            f"{path} has an array '{unknown[0]}' that is not read; names that are: {', '.join(sorted(known))}"
+        )
     return arrays
 
 
@@ -101,14 +115,21 @@ def as_chw(array: np.ndarray, source: Path) -> np.ndarray:
     elif array.ndim == 4 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4:
-        raise UserError(f"{source} holds samples of shape {list(array.shape[1:])}; pictures are (N, H, W), (N, C, H, W) or (N, H, W, C)")
+        raise UserError(
+            f"{source} holds samples of shape {list(array.shape[1:])}; pictures are (N, H, W), (N, "
+            "C, H, W) or (N, H, W, C)"
+        )
     if array.dtype == np.uint8:
         return np.asarray(array)
     array = np.asarray(array, dtype=np.float32)
     if np.isnan(array).any():
-        raise UserError(f"{source}: picture {int(np.isnan(array).reshape(len(array), -1).any(1).argmax())} has NaN values")
+        raise UserError(
+            f"{source}: picture {int(np.isnan(array).reshape(len(array), -1).any(1).argmax())} has NaN values"
+        )
     if array.min() < 0 or array.max() > 1:
-        raise UserError(f"{source} has values from {array.min():.3g} to {array.max():.3g}; give uint8, or floats in [0, 1]")
+        raise UserError(
+            f"{source} has values from {array.min():.3g} to {array.max():.3g}; give uint8, or floats in [0, 1]"
+        )
     return np.rint(array * 255).astype(np.uint8)
 
 

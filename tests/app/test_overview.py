@@ -21,7 +21,13 @@ def make_run(logs: Path, name: str, state: str, **info: object) -> Path:
     run = logs / name / "2026-01-01_00-00-00"
     run.mkdir(parents=True)
     progress = {"epoch": 2, "max_epochs": 10, "step": 20, "fraction": 0.2}
-    content = {"state": state, "progress": progress, "started": time.time(), "updated": time.time(), "error": None} | info
+    content = {
+        "state": state,
+        "progress": progress,
+        "started": time.time(),
+        "updated": time.time(),
+        "error": None,
+    } | info
     (run / "run.json").write_text(json.dumps(content))
     return run
 
@@ -42,13 +48,25 @@ def test_a_run_is_shown_with_its_numbers_curves_and_figures(logs: Path) -> None:
     run = make_run(logs, "vae_digits", "finished")
     results = {"test/mse": {"value": 0.25, "unit": "intensity²", "baselines": {"mean image": 0.5}}}
     (run / "results.json").write_text(json.dumps({"metrics": results, "warnings": []}))
-    rows = [{"step": 9, "epoch": 0, "time": 0.0, "metrics": {"train/loss": 3.0, "val/loss": 4.0, "test/loss": 5.0}}]
+    rows = [
+        {
+            "step": 9,
+            "epoch": 0,
+            "time": 0.0,
+            "metrics": {"train/loss": 3.0, "val/loss": 4.0, "test/loss": 5.0},
+        }
+    ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run / "figures").mkdir()
     Figure(figsize=(1, 1)).savefig(run / "figures" / "samples.png")
     page = shown()
     listed, table = (frame.value for frame in page.dataframe)
-    assert listed.loc[0, ["run", "state", "epoch", "step"]].tolist() == ["vae_digits/2026-01-01_00-00-00", "finished", 2, 20]
+    assert listed.loc[0, ["run", "state", "epoch", "step"]].tolist() == [
+        "vae_digits/2026-01-01_00-00-00",
+        "finished",
+        2,
+        20,
+    ]
     assert table.loc[0].tolist() == ["test/mse", "intensity²", 0.25, 0.5]
     assert page.multiselect[0].value == ["loss"]
     assert len(page.get("vega_lite_chart")) == 1

@@ -31,7 +31,9 @@ def test_the_shapes_rise_and_the_cycles_repeat():
         values = [ScheduleWeight(duration=7, shape=shape).fraction(at) for at in grid]
         assert values == sorted(values)
     cyclical = ScheduleWeight(duration=7, shape="cyclical")
-    assert [cyclical.fraction(at) for at in grid] == pytest.approx([cyclical.fraction(at + 7) for at in grid], abs=1e-9)
+    assert [cyclical.fraction(at) for at in grid] == pytest.approx(
+        [cyclical.fraction(at + 7) for at in grid], abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "cyclical"])
@@ -43,11 +45,14 @@ def test_no_duration_leaves_the_weight_alone(tiny_vae, shape):
 
 
 @pytest.mark.parametrize(
-    ("unit", "accumulate", "step", "fraction"), [("step", 1, 3, 0.75), ("step", 5, 3, 0.75), ("epoch", 1, 20, 0.5), ("epoch", 5, 4, 0.5)]
+    ("unit", "accumulate", "step", "fraction"),
+    [("step", 1, 3, 0.75), ("step", 5, 3, 0.75), ("epoch", 1, 20, 0.5), ("epoch", 5, 4, 0.5)],
 )
 def test_steps_and_epochs_are_those_of_the_optimiser(tiny_vae, unit, accumulate, step, fraction):
     model, schedule = tiny_vae("model.objective.beta=2"), ScheduleWeight(duration=4, unit=unit)
-    trainer = SimpleNamespace(global_step=step, num_training_batches=10, accumulate_grad_batches=accumulate)
+    trainer = SimpleNamespace(
+        global_step=step, num_training_batches=10, accumulate_grad_batches=accumulate
+    )
     schedule.on_train_batch_start(trainer, model, None, 0)
     assert model.objective.weight("kl") == pytest.approx(2 * fraction)
 
@@ -80,9 +85,26 @@ class Weights(Callback):
 
 def fit(compose_config, tiny_vae, *callbacks: Callback) -> None:
     data = build(compose_config("data=digits").data)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    limits = {"max_epochs": 2, "limit_train_batches": 4, "limit_val_batches": 1, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
-    trainer = Trainer(accelerator="cpu", use_distributed_sampler=False, callbacks=list(callbacks), **quiet, **limits)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    limits = {
+        "max_epochs": 2,
+        "limit_train_batches": 4,
+        "limit_val_batches": 1,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    trainer = Trainer(
+        accelerator="cpu",
+        use_distributed_sampler=False,
+        callbacks=list(callbacks),
+        **quiet,
+        **limits,
+    )
     trainer.fit(tiny_vae("model.objective.beta=4"), datamodule=data)
 
 

@@ -19,8 +19,14 @@ def digits(compose_config):
 
 
 def test_the_splits_are_the_real_digits_once(digits):
-    assert isinstance(digits, DigitsDataModule) and digits.shape == (1, 8, 8) and digits.kind == "image"
-    everything = np.concatenate([digits.splits[split]["x"].numpy() for split in ("train", "val", "test")])
+    assert (
+        isinstance(digits, DigitsDataModule)
+        and digits.shape == (1, 8, 8)
+        and digits.kind == "image"
+    )
+    everything = np.concatenate(
+        [digits.splits[split]["x"].numpy() for split in ("train", "val", "test")]
+    )
     real = load_digits()
     assert everything.dtype == np.uint8 and everything.max() == 16 and len(everything) == 1797
 
@@ -34,10 +40,16 @@ def test_the_splits_are_the_real_digits_once(digits):
 
 
 def test_labels_stay_with_their_pictures(digits):
-    known = {image.astype(np.uint8).tobytes(): target for image, target in zip(load_digits().images, load_digits().target, strict=True)}
+    known = {
+        image.astype(np.uint8).tobytes(): target
+        for image, target in zip(load_digits().images, load_digits().target, strict=True)
+    }
     for split in ("train", "val", "test"):
         found = digits.splits[split]
-        assert all(known[x.numpy().tobytes()] == label for x, label in zip(found["x"], found["label"].tolist(), strict=True))
+        assert all(
+            known[x.numpy().tobytes()] == label
+            for x, label in zip(found["x"], found["label"].tolist(), strict=True)
+        )
         assert digits.labels(split).dtype == torch.int64
 
 
@@ -68,7 +80,10 @@ def test_fractions_must_make_a_whole(compose_config, split):
 
 
 def test_a_batch_cannot_be_larger_than_the_data(compose_config):
-    with pytest.raises(UserError, match="data.batch_size=1300 is larger than the 1258 training samples of digits; use at most 1258"):
+    with pytest.raises(
+        UserError,
+        match="data.batch_size=1300 is larger than the 1258 training samples of digits; use at most 1258",
+    ):
         build(compose_config("data.batch_size=1300").data).setup()
     build(compose_config("data.batch_size=1258").data).setup()
 
@@ -87,9 +102,21 @@ class Given(ArrayDataModule):
 @pytest.mark.parametrize(
     ("x", "shape", "message"),
     [
-        (np.array([[0, 1], [2, np.nan], [3, 4]], np.float32), (2,), "given: sample 1 of the train split has NaN or infinite values"),
-        (np.array([[0, 1], [2, 3], [-np.inf, 4]], np.float32), (2,), "given: sample 2 of the train split has NaN"),
-        (np.zeros((4, 3), np.float32), (2,), r"given: data.shape is \[2\] but the train samples are \[3\]"),
+        (
+            np.array([[0, 1], [2, np.nan], [3, 4]], np.float32),
+            (2,),
+            "given: sample 1 of the train split has NaN or infinite values",
+        ),
+        (
+            np.array([[0, 1], [2, 3], [-np.inf, 4]], np.float32),
+            (2,),
+            "given: sample 2 of the train split has NaN",
+        ),
+        (
+            np.zeros((4, 3), np.float32),
+            (2,),
+            r"given: data.shape is \[2\] but the train samples are \[3\]",
+        ),
         (np.zeros((0, 2), np.float32), (2,), "given: the train split is empty"),
     ],
 )

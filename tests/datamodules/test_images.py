@@ -21,7 +21,11 @@ def load(compose_config):
     """``load(path, …)`` → the datamodule as the command line would make it, set up."""
 
     def loaded(path: Path, *overrides: str):
-        data = build(compose_config("data=images", f"data.path='{path}'", "data.batch_size=2", *overrides).data)
+        data = build(
+            compose_config(
+                "data=images", f"data.path='{path}'", "data.batch_size=2", *overrides
+            ).data
+        )
         data.setup()
         return data
 
@@ -37,17 +41,25 @@ def folder(root: Path, pictures: np.ndarray, ending: str = "png") -> Path:
 
 def everything(data) -> np.ndarray:
     """All splits of data together, sorted by content."""
-    return as_set(np.concatenate([data.splits[split]["x"].numpy() for split in ("train", "val", "test")]))
+    return as_set(
+        np.concatenate([data.splits[split]["x"].numpy() for split in ("train", "val", "test")])
+    )
 
 
 def as_set(x: np.ndarray) -> np.ndarray:
     return np.array(sorted(map(tuple, x.reshape(len(x), -1))))
 
 
-@pytest.mark.parametrize(("pictures", "shape"), [(GREY, (1, 8, 9)), (COLOUR, (3, 8, 9))], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    ("pictures", "shape"), [(GREY, (1, 8, 9)), (COLOUR, (3, 8, 9))], ids=["grey", "colour"]
+)
 def test_a_folder_is_split_by_seed(load, tmp_path, pictures, shape):
     data = load(folder(tmp_path / "mine", pictures))
-    assert data.shape == shape and [len(data.splits[s]["x"]) for s in ("train", "val", "test")] == [16, 2, 2]
+    assert data.shape == shape and [len(data.splits[s]["x"]) for s in ("train", "val", "test")] == [
+        16,
+        2,
+        2,
+    ]
     chw = pictures[:, None] if pictures.ndim == 3 else pictures.transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(everything(data), as_set(chw))
     assert data.labels("train") is None
@@ -91,7 +103,9 @@ def test_sixteen_bits_become_eight_and_transparency_is_dropped(load, tmp_path):
     deep = np.linspace(0, 65535, 72).astype(np.uint16).reshape(8, 9)
     data = load(folder(tmp_path / "deep", np.stack([deep] * 20)))
     np.testing.assert_array_equal(data.splits["train"]["x"][0, 0], deep >> 8)
-    seen = load(folder(tmp_path / "rgba", np.concatenate([COLOUR, np.full((20, 8, 9, 1), 7, np.uint8)], -1)))
+    seen = load(
+        folder(tmp_path / "rgba", np.concatenate([COLOUR, np.full((20, 8, 9, 1), 7, np.uint8)], -1))
+    )
     np.testing.assert_array_equal(everything(seen), as_set(COLOUR.transpose(0, 3, 1, 2)))
 
 
@@ -118,11 +132,19 @@ def test_arrays_in_every_layout(load, tmp_path, name, ending):
 def test_labels_of_an_npz_stay_with_their_pictures(load, tmp_path):
     np.savez(tmp_path / "x.npz", x=GREY, label=GREY[:, 0, 0].astype(np.int32))
     data = load(tmp_path / "x.npz")
-    assert all((data.splits[s]["x"][:, 0, 0, 0] == data.labels(s)).all() for s in ("train", "val", "test"))
+    assert all(
+        (data.splits[s]["x"][:, 0, 0, 0] == data.labels(s)).all() for s in ("train", "val", "test")
+    )
 
 
 def test_an_npz_with_its_own_split(load, tmp_path):
-    np.savez(tmp_path / "x.npz", train=GREY[:10], val=GREY[10:14], test=GREY[14:], label_train=np.arange(10))
+    np.savez(
+        tmp_path / "x.npz",
+        train=GREY[:10],
+        val=GREY[10:14],
+        test=GREY[14:],
+        label_train=np.arange(10),
+    )
     data = load(tmp_path / "x.npz")
     np.testing.assert_array_equal(data.splits["val"]["x"][:, 0], GREY[10:14])
     assert data.labels("train").tolist() == list(range(10)) and data.labels("test") is None
@@ -204,18 +226,33 @@ def empty_folder(root: Path) -> Path:
 
 NAN = np.where(np.arange(20)[:, None, None] == 3, np.nan, GREY / 255)
 BAD = {
-    "missing": (lambda root: root / "nowhere", r"data.path=.*nowhere does not exist \(the folder .* does\)"),
+    "missing": (
+        lambda root: root / "nowhere",
+        r"data.path=.*nowhere does not exist \(the folder .* does\)",
+    ),
     "empty folder": (empty_folder, "nothing holds no pictures; endings that are read: .png"),
-    "other file": (text(b"", "x.csv"), r"x.csv is a file of a kind that is not read; give a folder of pictures, a .npz or a .npy"),
-    "sizes": (different_sizes, r"small.png is 5×9 with 1 channel where 8×9 with 1 channel is expected; give data.size=\[H,W\]"),
-    "grey among colour": (grey_among_colour, "zz.png is 8×9 with 1 channel where 8×9 with 3 channels is expected; convert all"),
+    "other file": (
+        text(b"", "x.csv"),
+        r"x.csv is a file of a kind that is not read; give a folder of pictures, a .npz or a .npy",
+    ),
+    "sizes": (
+        different_sizes,
+        r"small.png is 5×9 with 1 channel where 8×9 with 1 channel is expected; give data.size=\[H,W\]",
+    ),
+    "grey among colour": (
+        grey_among_colour,
+        "zz.png is 8×9 with 1 channel where 8×9 with 3 channels is expected; convert all",
+    ),
     "damaged": (damaged_picture, "007.png cannot be read as a picture"),
     "no picture": (no_picture, "note.png cannot be read as a picture"),
     "half a split": (half_a_split, "has a folder 'train' but none called 'val'"),
     "empty split": (empty_split, "val holds no pictures"),
     "nan": (array(NAN), "x.npy: picture 3 has NaN values"),
     "infinite": (array(np.where(np.isnan(NAN), np.inf, NAN)), "x.npy has values from .* to inf"),
-    "out of range": (array(GREY.astype(np.float32)), r"x.npy has values from \d+ to \d+; give uint8, or floats in \[0, 1\]"),
+    "out of range": (
+        array(GREY.astype(np.float32)),
+        r"x.npy has values from \d+ to \d+; give uint8, or floats in \[0, 1\]",
+    ),
     "negative": (array(GREY / 255 - 0.5), "x.npy has values from -0.49.* to"),
     "flat": (array(GREY.reshape(20, -1)), r"x.npy holds samples of shape \[72\]; pictures are"),
     "one number": (array(np.array(3.0)), "x.npy is empty"),
@@ -226,10 +263,19 @@ BAD = {
     "cut npz": (cut(arrays(x=GREY), 700), "x.npz cannot be read as arrays"),
     "no array": (text(b"hello", "x.npz"), "x.npz cannot be read as arrays"),
     "nothing": (text(b"", "x.npy"), "x.npy cannot be read as arrays"),
-    "unknown name": (arrays(images=GREY), "x.npz has an array 'images' that is not read; names that are: label.*x"),
-    "half an npz": (arrays(train=GREY, val=GREY), "x.npz has no array 'test'; give x, or all of train, val, test"),
+    "unknown name": (
+        arrays(images=GREY),
+        "x.npz has an array 'images' that is not read; names that are: label.*x",
+    ),
+    "half an npz": (
+        arrays(train=GREY, val=GREY),
+        "x.npz has no array 'test'; give x, or all of train, val, test",
+    ),
     "too few labels": (arrays(x=GREY, label=np.arange(3)), "x.npz has 20 pictures but 3 labels"),
-    "words for labels": (arrays(x=GREY, label=np.array(["cat"] * 20)), "x.npz has labels of type <U3; give whole numbers"),
+    "words for labels": (
+        arrays(x=GREY, label=np.array(["cat"] * 20)),
+        "x.npz has labels of type <U3; give whole numbers",
+    ),
     "few": (array(GREY[:3]), "images: the test split is empty"),
 }
 
@@ -262,10 +308,15 @@ def test_a_pickle_named_npy_is_not_opened(load, tmp_path):
 def test_pictures_need_a_path(compose_config):
     with pytest.raises(Exception) as refused:
         build(compose_config("data=images").data)
-    assert one_sentence(refused.value) == "data=images needs data.path=<a folder, .npz or .npy of pictures>"
+    assert (
+        one_sentence(refused.value)
+        == "data=images needs data.path=<a folder, .npz or .npy of pictures>"
+    )
 
 
 def test_size_is_for_files_only(load, tmp_path):
     np.save(tmp_path / "x.npy", GREY)
-    with pytest.raises(UserError, match="data.size scales picture files only; .*x.npy already holds arrays"):
+    with pytest.raises(
+        UserError, match="data.size scales picture files only; .*x.npy already holds arrays"
+    ):
         load(tmp_path / "x.npy", "data.size=16")

@@ -31,19 +31,34 @@ class Shell:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
         command = [sys.executable, script, *arguments]
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self.processes.append(process)
         return process
 
-    def __call__(self, *arguments: str, script: str = "run_experiment.py", status: int = 0, timeout: float = 120) -> str:
+    def __call__(
+        self,
+        *arguments: str,
+        script: str = "run_experiment.py",
+        status: int = 0,
+        timeout: float = 120,
+    ) -> str:
         """Run to the end and return what was printed."""
         process = self.start(*arguments, script=script)
         printed, _ = process.communicate(timeout=timeout)
         assert process.returncode == status, printed[-3000:]
         return printed
 
-    def train(self, *arguments: str, name: str = "run", small: bool = True, status: int = 0) -> Path:
+    def train(
+        self, *arguments: str, name: str = "run", small: bool = True, status: int = 0
+    ) -> Path:
         """Train and return the run's directory."""
         self(*self.arguments(*arguments, name=name, small=small), status=status)
         return self.directory(name)
@@ -78,7 +93,12 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One small finished run, shared; tests must not change it."""
     one = Shell(tmp_path_factory.mktemp("trained"))
-    yield one.train("trainer.max_epochs=3", "logger=many", "callbacks.figures.every_n_epochs=2", "callbacks.periodic_checkpoint.every_n_epochs=2")
+    yield one.train(
+        "trainer.max_epochs=3",
+        "logger=many",
+        "callbacks.figures.every_n_epochs=2",
+        "callbacks.periodic_checkpoint.every_n_epochs=2",
+    )
     one.close()
 
 

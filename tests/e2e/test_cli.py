@@ -19,7 +19,18 @@ pytestmark = pytest.mark.slow
 
 def test_help_shows_groups_and_five_commands(shell: Shell) -> None:
     printed = shell("--help")
-    assert all(f"\n{group}: " in printed for group in ("model", "data", "trainer", "logger", "callbacks", "model/likelihood", "debug"))
+    assert all(
+        f"\n{group}: " in printed
+        for group in (
+            "model",
+            "data",
+            "trainer",
+            "logger",
+            "callbacks",
+            "model/likelihood",
+            "debug",
+        )
+    )
     assert printed.count("python run_experiment.py ") == 5
 
 
@@ -31,7 +42,9 @@ def test_answers_without_torch(arguments: list[str]) -> None:
         "except SystemExit: pass\n"
         "assert 'hydra' in sys.modules and not {'torch', 'numpy', 'lightning'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code % arguments], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", code % arguments], cwd=ROOT, check=True, capture_output=True
+    )
 
 
 def test_a_finished_run_holds_everything(trained: Path) -> None:
@@ -52,8 +65,17 @@ def test_a_finished_run_holds_everything(trained: Path) -> None:
         "model/config.yaml",
         "csv/metrics.csv",
     ]
-    figures = ["reconstructions", "samples", "traversals", "latent_scatter", "kl_per_dimension", "loss_curves"]
-    expected += [f"figures/{name}{suffix}.png" for name in figures for suffix in ("", "_epoch_0002")]
+    figures = [
+        "reconstructions",
+        "samples",
+        "traversals",
+        "latent_scatter",
+        "kl_per_dimension",
+        "loss_curves",
+    ]
+    expected += [
+        f"figures/{name}{suffix}.png" for name in figures for suffix in ("", "_epoch_0002")
+    ]
     assert [name for name in expected if not (trained / name).exists()] == []
     assert list(trained.glob("tensorboard/events*")) and list(trained.glob("wandb/**/*.wandb"))
 
@@ -61,8 +83,14 @@ def test_a_finished_run_holds_everything(trained: Path) -> None:
 def test_metrics_are_logged_under_their_names(trained: Path) -> None:
     rows = list(read_run(trained).metrics())
     names = {name for row in rows for name in row["metrics"]}
-    expected = {f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "recon_nll", "kl")}
-    expected |= {f"{stage}/{name}" for stage in ("val", "test") for name in ("mse", "psnr", "pixel_accuracy", "active_units", "energy_mean")}
+    expected = {
+        f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "recon_nll", "kl")
+    }
+    expected |= {
+        f"{stage}/{name}"
+        for stage in ("val", "test")
+        for name in ("mse", "psnr", "pixel_accuracy", "active_units", "energy_mean")
+    }
     assert expected | {"test/nll", "test/ssim", "test/elbo", "test/knn_accuracy"} <= names
     losses = [row["metrics"]["val/loss"] for row in rows if "val/loss" in row["metrics"]]
     assert len(losses) == 3 and losses[-1] < losses[0]
@@ -73,7 +101,9 @@ def test_results_stand_beside_their_baselines(trained: Path) -> None:
     assert metrics["test/num_samples"]["value"] == 359
     assert set(metrics["test/mse"]["baselines"]) == {"mean image", "PCA-4"}
     assert metrics["test/nll"]["unit"] == "nats" and metrics["test/psnr"]["unit"] == "dB"
-    assert metrics["test/mse"]["baselines"]["PCA-4"] < metrics["test/mse"]["baselines"]["mean image"]
+    assert (
+        metrics["test/mse"]["baselines"]["PCA-4"] < metrics["test/mse"]["baselines"]["mean image"]
+    )
 
 
 def test_evaluating_later_finds_the_same(trained: Path, tmp_path: Path, shell: Shell) -> None:
@@ -88,8 +118,15 @@ def test_evaluating_later_finds_the_same(trained: Path, tmp_path: Path, shell: S
 
 
 @pytest.mark.parametrize("format, suffix", [("torch_export", "pt2"), ("onnx", "onnx")])
-def test_export_agrees_with_the_model(trained: Path, shell: Shell, format: str, suffix: str) -> None:
-    printed = shell(f"run={trained}", f"format={format}", f"output={shell.folder}/out", script="scripts/export.py")
+def test_export_agrees_with_the_model(
+    trained: Path, shell: Shell, format: str, suffix: str
+) -> None:
+    printed = shell(
+        f"run={trained}",
+        f"format={format}",
+        f"output={shell.folder}/out",
+        script="scripts/export.py",
+    )
     assert printed.count("largest difference from the model") == 2
     if format == "torch_export":
         model, x = load_model(trained), torch.rand(7, 1, 8, 8)
@@ -102,24 +139,50 @@ def test_pictures_of_ones_own(shell: Shell) -> None:
     for label in ("dark", "bright"):
         (folder / label).mkdir(parents=True)
         for i in range(20):
-            level = 60 * (label == "bright") + np.random.default_rng(i).integers(0, 120, (18, 22, 3))
+            level = 60 * (label == "bright") + np.random.default_rng(i).integers(
+                0, 120, (18, 22, 3)
+            )
             Image.fromarray(level.astype(np.uint8)).save(folder / label / f"{i}.png")
-    arguments = ["data=images", f"data.path={folder}", "data.batch_size=16", "data.size=[16,24]", "trainer.max_epochs=2", "logger=none"]
-    run = shell.train(*arguments, "model/encoder=conv", "model/decoder=conv", "model.encoder.channels=8", small=False)
+    arguments = [
+        "data=images",
+        f"data.path={folder}",
+        "data.batch_size=16",
+        "data.size=[16,24]",
+        "trainer.max_epochs=2",
+        "logger=none",
+    ]
+    run = shell.train(
+        *arguments,
+        "model/encoder=conv",
+        "model/decoder=conv",
+        "model.encoder.channels=8",
+        small=False,
+    )
     assert load_model(run).sample(2).shape == (2, 3, 16, 24)
     assert "test/knn_accuracy" in read_run(run).results["metrics"]  # the folders are the labels
 
 
 def test_a_multirun_trains_every_combination(shell: Shell) -> None:
     sweep = shell.folder / "sweep"
-    shell("-m", "seed=1,2", f"hydra.sweep.dir={sweep}", "trainer.max_epochs=1", "logger=none", "callbacks=minimal", "model.latent_dim=4", "importance_samples=2")
+    shell(
+        "-m",
+        "seed=1,2",
+        f"hydra.sweep.dir={sweep}",
+        "trainer.max_epochs=1",
+        "logger=none",
+        "callbacks=minimal",
+        "model.latent_dim=4",
+        "importance_samples=2",
+    )
     runs = list_runs(sweep)
     assert [run.state for run in runs] == ["finished"] * 2
     assert len({run.results["metrics"]["test/nll"]["value"] for run in runs}) == 2
 
 
 def test_a_collapsed_run_says_so(shell: Shell) -> None:
-    run = shell.train("model.objective.beta=1000", "trainer.max_epochs=2", "logger=none", "callbacks=minimal")
+    run = shell.train(
+        "model.objective.beta=1000", "trainer.max_epochs=2", "logger=none", "callbacks=minimal"
+    )
     (warning,) = read_run(run).results["warnings"]
     assert warning.startswith("posterior collapse: 0 of 4 latent units")
 
@@ -138,7 +201,10 @@ BAD_INPUT = [
     (["model=vaee"], "nearest: 'vae'"),
     (["trainer.max_epoch=3"], "nearest: 'trainer.max_epochs'"),
     (["+model.objective.bta=3"], "nearest: 'beta'"),
-    (["model/encoder=conv", "data.kind=vector", "data.shape=[64]"], "data that fits: digits, images"),
+    (
+        ["model/encoder=conv", "data.kind=vector", "data.shape=[64]"],
+        "data that fits: digits, images",
+    ),
     (["data=images"], "needs data.path="),
     (["data=images", "data.path=/nowhere"], "/nowhere does not exist"),
     (["data.batch_size=5000"], "use at most 1258"),

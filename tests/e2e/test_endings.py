@@ -53,8 +53,14 @@ def assert_same_training(one: Path, other: Path) -> None:
     """Weights, optimiser, scheduler, early stopping and random state are equal to the last bit."""
     a, b = contents(one), contents(other)
     assert a["global_step"] == b["global_step"]
-    assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
-    for state_a, state_b in zip(a["optimizer_states"][0]["state"].values(), b["optimizer_states"][0]["state"].values(), strict=True):
+    assert all(
+        torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"]
+    )
+    for state_a, state_b in zip(
+        a["optimizer_states"][0]["state"].values(),
+        b["optimizer_states"][0]["state"].values(),
+        strict=True,
+    ):
         assert all(torch.equal(state_a[name], state_b[name]) for name in state_a)
     assert a["lr_schedulers"] == b["lr_schedulers"]
     stopping = next(name for name in a["callbacks"] if name.startswith("EarlyStopping"))
@@ -101,7 +107,9 @@ def test_pause_resume_and_stop_by_request(shell: Shell, uninterrupted: Path) -> 
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_in_the_middle_of_an_epoch(shell: Shell, uninterrupted: Path, number: signal.Signals, status: int) -> None:
+def test_a_signal_stops_in_the_middle_of_an_epoch(
+    shell: Shell, uninterrupted: Path, number: signal.Signals, status: int
+) -> None:
     process = shell.start(*shell.arguments(*EXACT))
     directory = shell.directory("run")
     wait_for(lambda: step(directory) >= 30)
@@ -113,13 +121,22 @@ def test_a_signal_stops_in_the_middle_of_an_epoch(shell: Shell, uninterrupted: P
 
 
 def test_nan_ends_the_run_and_keeps_what_was_good(shell: Shell) -> None:
-    arguments = shell.arguments("trainer.max_epochs=40", "logger=none", "callbacks=minimal", "model.likelihood.scale=fixed", "model.optimizer.lr=1e18")
+    arguments = shell.arguments(
+        "trainer.max_epochs=40",
+        "logger=none",
+        "callbacks=minimal",
+        "model.likelihood.scale=fixed",
+        "model.optimizer.lr=1e18",
+    )
     printed = shell(*arguments, status=1)
     run = read_run(shell.directory("run"))
     assert run.state == "failed" and "not finite" in run.info["error"]
     assert "error: the loss is not finite" in printed and "Traceback" not in printed
     for checkpoint in run.path.glob("checkpoints/*.ckpt"):
-        assert all(t.isfinite().all() for t in torch.load(checkpoint, weights_only=True)["state_dict"].values())
+        assert all(
+            t.isfinite().all()
+            for t in torch.load(checkpoint, weights_only=True)["state_dict"].values()
+        )
 
 
 def test_an_exception_is_recorded(shell: Shell) -> None:
@@ -131,11 +148,18 @@ def test_an_exception_is_recorded(shell: Shell) -> None:
 def test_a_full_disk_keeps_the_earlier_checkpoint(shell: Shell) -> None:
     disk = shell.folder / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        arguments = ["logger=none", "callbacks=minimal", "callbacks.periodic_checkpoint.every_n_epochs=1", "trainer.max_epochs=60"]
+        arguments = [
+            "logger=none",
+            "callbacks=minimal",
+            "callbacks.periodic_checkpoint.every_n_epochs=1",
+            "trainer.max_epochs=60",
+        ]
         printed = shell(*shell.arguments(*arguments, name="disk/run"), status=1)
         directory = disk / "run"
         assert "error: the disk is full" in printed and "Traceback" not in printed
@@ -146,7 +170,9 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "pickle", "architecture"])
-def test_a_bad_checkpoint_is_refused_and_nothing_overwritten(shell: Shell, trained: Path, damage: str) -> None:
+def test_a_bad_checkpoint_is_refused_and_nothing_overwritten(
+    shell: Shell, trained: Path, damage: str
+) -> None:
     checkpoint, sentinel = shell.folder / "bad.ckpt", shell.folder / "executed"
     content = (trained / "checkpoints" / "last.ckpt").read_bytes()
     if damage == "truncated":
@@ -161,8 +187,18 @@ def test_a_bad_checkpoint_is_refused_and_nothing_overwritten(shell: Shell, train
     else:
         checkpoint.write_bytes(content)
     arguments = [] if damage == "architecture" else ["model.latent_dim=4"]
-    printed = shell(f"hydra.run.dir={shell.folder}/run", "logger=none", *arguments, f"ckpt_path={checkpoint}", status=1)
-    expected = {"truncated": "truncated", "pickle": "is not opened", "architecture": "is of another architecture"}
+    printed = shell(
+        f"hydra.run.dir={shell.folder}/run",
+        "logger=none",
+        *arguments,
+        f"ckpt_path={checkpoint}",
+        status=1,
+    )
+    expected = {
+        "truncated": "truncated",
+        "pickle": "is not opened",
+        "architecture": "is of another architecture",
+    }
     assert expected[damage] in printed and "Traceback" not in printed
     assert not sentinel.exists()
 

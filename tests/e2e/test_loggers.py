@@ -49,13 +49,23 @@ def test_wandb_offline_holds_metrics_config_and_images(shell: Shell) -> None:
         kind = record.WhichOneof("record_type")
         if kind in ("run", "config"):
             updates = (record.run.config if kind == "run" else record.config).update
-            config |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in updates}
+            config |= {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                for item in updates
+            }
         elif kind == "history":
-            history.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item})
+            history.append(
+                {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.history.item
+                }
+            )
         elif kind == "exit":
             exits.append(record.exit.exit_code)
     told = [row["val/loss"] for row in history if "val/loss" in row]
-    assert told == pytest.approx([row["metrics"]["val/loss"] for row in run.metrics() if "val/loss" in row["metrics"]])
+    assert told == pytest.approx(
+        [row["metrics"]["val/loss"] for row in run.metrics() if "val/loss" in row["metrics"]]
+    )
     assert any("test/nll" in row for row in history)
     assert "beta_vae" in json.dumps(config) and "4.0" in json.dumps(config)
     images = [name for row in history for name in row.get("figures/reconstructions/filenames", [])]
@@ -64,7 +74,11 @@ def test_wandb_offline_holds_metrics_config_and_images(shell: Shell) -> None:
 
 
 def test_tensorboard_and_csv_agree_with_the_runs_own_log(trained: Path) -> None:
-    own = [row["metrics"]["val/loss"] for row in read_run(trained).metrics() if "val/loss" in row["metrics"]]
+    own = [
+        row["metrics"]["val/loss"]
+        for row in read_run(trained).metrics()
+        if "val/loss" in row["metrics"]
+    ]
     events = EventAccumulator(str(trained / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("val/loss")] == pytest.approx(own)
     assert {"figures/reconstructions", "figures/samples"} <= set(events.Tags()["images"])
@@ -79,6 +93,8 @@ def test_mlflow_holds_metrics_parameters_and_figures(shell: Shell) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{run}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "vae_digits"]
     (found,) = client.search_runs([experiment.experiment_id])
-    assert found.data.metrics["test/nll"] == pytest.approx(read_run(run).results["metrics"]["test/nll"]["value"])
+    assert found.data.metrics["test/nll"] == pytest.approx(
+        read_run(run).results["metrics"]["test/nll"]["value"]
+    )
     assert found.data.params["model/latent_dim"] == "4"
     assert list(Path(run / "mlflow").rglob("reconstructions.png"))

@@ -38,7 +38,15 @@ def test_every_test_sample_is_evaluated_once(shell: Shell) -> None:
 
 def test_a_multirun_trains_the_same_trial_on_both_ranks(shell: Shell) -> None:
     sweep = shell.folder / "sweep"
-    shell("-m", "seed=1,2", f"hydra.sweep.dir={sweep}", *DDP, "model.latent_dim=4", "importance_samples=2", timeout=180)
+    shell(
+        "-m",
+        "seed=1,2",
+        f"hydra.sweep.dir={sweep}",
+        *DDP,
+        "model.latent_dim=4",
+        "importance_samples=2",
+        timeout=180,
+    )
     runs = list_runs(sweep)
     assert sorted(run.path.name for run in runs) == ["0", "1"]
     assert [run.state for run in runs] == ["finished", "finished"]
@@ -47,8 +55,13 @@ def test_a_multirun_trains_the_same_trial_on_both_ranks(shell: Shell) -> None:
         assert f"seed: {seed}" in (run.path / "config.yaml").read_text()
         assert (run.path / "run_rank1.log").exists()
         # Two ranks with different seeds or trials would not have trained the weights that rank 0 has saved and tested.
-        assert run.results["metrics"]["test/mse"]["value"] == pytest.approx(mse_of_the_whole_test_split(run.path), rel=1e-5)
-    assert runs[0].results["metrics"]["test/mse"]["value"] != runs[1].results["metrics"]["test/mse"]["value"]
+        assert run.results["metrics"]["test/mse"]["value"] == pytest.approx(
+            mse_of_the_whole_test_split(run.path), rel=1e-5
+        )
+    assert (
+        runs[0].results["metrics"]["test/mse"]["value"]
+        != runs[1].results["metrics"]["test/mse"]["value"]
+    )
 
 
 def test_a_signal_to_one_process_stops_both(shell: Shell) -> None:

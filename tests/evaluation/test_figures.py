@@ -27,10 +27,18 @@ def test_reconstructions(shape):
     found = texts(figure)
     assert f"MSE of these 4: {(x - y).square().mean():.4f}" in found["title"]
     if len(shape) == 3:
-        assert "original" in found["y"] and "reconstruction" in found["y"] and "|difference|" in found["y"] and "intensity" in found["y"]
+        assert (
+            "original" in found["y"]
+            and "reconstruction" in found["y"]
+            and "|difference|" in found["y"]
+            and "intensity" in found["y"]
+        )
     else:
         assert found["y"] == "value" and found["x"] == "element element element element"
-        assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["original", "reconstruction"]
+        assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == [
+            "original",
+            "reconstruction",
+        ]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -44,7 +52,11 @@ def test_samples(shape):
 def test_traversals(tiny_vae, shape):
     kind = "image" if len(shape) == 3 else "vector"
     model = tiny_vae(f"data.shape={list(shape)}", f"data.kind={kind}").eval()
-    values, dimensions, kl = torch.tensor([-2.0, 0.0, 2.0]), [3, 1], torch.tensor([0.1, 2.5, 0.2, 7.0])
+    values, dimensions, kl = (
+        torch.tensor([-2.0, 0.0, 2.0]),
+        [3, 1],
+        torch.tensor([0.1, 2.5, 0.2, 7.0]),
+    )
     x = torch.rand(shape)
     grid = figures.traversal_grid(model, x, dimensions, values)
     z = model.encode(x[None]).mean.detach().clone()
@@ -54,7 +66,10 @@ def test_traversals(tiny_vae, shape):
     assert grid.shape == (2, 3, *shape) and "Traversals" in found["title"]
     assert found["y"].split() == ["z[3]", "7.0", "nats", "z[1]", "2.5", "nats"]
     label, *ticks = found["x"].rsplit(maxsplit=3)
-    assert label.startswith("value of the dimension") and [float(tick) for tick in ticks] == values.tolist()
+    assert (
+        label.startswith("value of the dimension")
+        and [float(tick) for tick in ticks] == values.tolist()
+    )
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 5])
@@ -63,14 +78,22 @@ def test_latent_scatter(dimensions, classes):
     z = torch.randn(80, dimensions)
     figure = figures.latent_scatter(z, None if classes is None else torch.arange(80) % classes)
     found = texts(figure)
-    assert "Posterior means" in found["title"] and "% of variance" in found["x"] and "% of variance" in found["y"]
+    assert (
+        "Posterior means" in found["title"]
+        and "% of variance" in found["x"]
+        and "% of variance" in found["y"]
+    )
     legend = figure.axes[0].get_legend()
-    assert (len(legend.get_texts()) if legend else None) == (classes if classes in (3, 15) else None)
+    assert (len(legend.get_texts()) if legend else None) == (
+        classes if classes in (3, 15) else None
+    )
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 80
 
 
 def test_kl_per_dimension_is_sorted_and_marks_active_units():
-    figure = figures.kl_per_dimension(torch.tensor([0.0, 3.0, 1.5]), torch.tensor([False, True, True]))
+    figure = figures.kl_per_dimension(
+        torch.tensor([0.0, 3.0, 1.5]), torch.tensor([False, True, True])
+    )
     found = texts(figure)
     assert (found["x"], found["y"]) == ("latent dimension", "KL (nats)")
     assert "2 of 3 units active, 4.5 nats" in found["title"]
@@ -79,14 +102,25 @@ def test_kl_per_dimension_is_sorted_and_marks_active_units():
 
 
 def test_loss_curves_show_each_term_by_stage():
-    rows = [{"step": step, "metrics": {"train/loss": 9.0 - step, "train/kl": None if step == 1 else 1.0}} for step in range(5)]
-    rows += [{"step": 4, "metrics": {"val/loss": 5.5, "val/mse": 0.02}}, {"step": None, "metrics": {"test/loss": 1.0}}]
+    rows = [
+        {
+            "step": step,
+            "metrics": {"train/loss": 9.0 - step, "train/kl": None if step == 1 else 1.0},
+        }
+        for step in range(5)
+    ]
+    rows += [
+        {"step": 4, "metrics": {"val/loss": 5.5, "val/mse": 0.02}},
+        {"step": None, "metrics": {"test/loss": 1.0}},
+    ]
     figure = figures.loss_curves(rows)
     found = texts(figure)
     assert found["title"].split() == ["loss", "kl", "mse"] and found["x"] == "step step step"
     assert found["y"] == "nats nats intensity²"
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert list(lines["train"].get_ydata()) == [9, 8, 7, 6, 5] and list(lines["val"].get_xdata()) == [4]
+    assert list(lines["train"].get_ydata()) == [9, 8, 7, 6, 5] and list(
+        lines["val"].get_xdata()
+    ) == [4]
     assert len(figure.axes[1].lines[0].get_xdata()) == 4  # a null is no point
     low, high = figure.axes[0].get_ylim()
     assert low < 5 and high > 8

@@ -21,7 +21,11 @@ def test_ssim_is_one_for_a_picture_and_itself(shape):
     torch.testing.assert_close(metrics.ssim(x, x), torch.ones(5))
     torch.testing.assert_close(metrics.ssim(x, y), metrics.ssim(y, x))
     worse = metrics.ssim(x, (x + 0.5 * (y - x)))
-    assert metrics.ssim(x, y).shape == (5,) and (metrics.ssim(x, y) < worse).all() and (worse < 1).all()
+    assert (
+        metrics.ssim(x, y).shape == (5,)
+        and (metrics.ssim(x, y) < worse).all()
+        and (worse < 1).all()
+    )
 
 
 @pytest.mark.parametrize(("side", "window"), [(8, 3), (12, 5), (16, 7), (28, 11), (64, 11)])
@@ -40,7 +44,11 @@ def test_picture_metrics_by_hand():
     y = x.clone()
     y[:, :, :2] = 0.2  # a quarter of the pixels off by 0.2
     found = metrics.pictures(x, y)
-    assert found["mse"] == pytest.approx(0.01) and found["psnr"] == pytest.approx(20, rel=1e-5) and found["pixel_accuracy"] == 0.75
+    assert (
+        found["mse"] == pytest.approx(0.01)
+        and found["psnr"] == pytest.approx(20, rel=1e-5)
+        and found["pixel_accuracy"] == 0.75
+    )
     assert "ssim" in found and "ssim" not in metrics.pictures(x.flatten(1), y.flatten(1))
 
 
@@ -50,14 +58,21 @@ def test_the_mean_image_baseline():
     sigma = float((X - mean).square().mean().sqrt())
     expected = -torch.distributions.Normal(mean, sigma).log_prob(Y).flatten(1).sum(1).mean()
     assert found["nll"] == pytest.approx(float(expected), rel=1e-5)
-    entropy = torch.nn.functional.binary_cross_entropy(mean.expand_as(Y), Y, reduction="none").flatten(1).sum(1).mean()
+    entropy = (
+        torch.nn.functional.binary_cross_entropy(mean.expand_as(Y), Y, reduction="none")
+        .flatten(1)
+        .sum(1)
+        .mean()
+    )
     assert metrics.mean_image(X, Y, density=False)["nll"] == pytest.approx(float(entropy), rel=1e-5)
 
 
 def test_the_pca_baseline_is_probabilistic_pca():
     rng = np.random.default_rng(0)
     loadings, noise = rng.normal(size=(2, 5)), 0.3
-    train, test = (rng.normal(size=(n, 2)) @ loadings + noise * rng.normal(size=(n, 5)) + 1 for n in (400, 100))
+    train, test = (
+        rng.normal(size=(n, 2)) @ loadings + noise * rng.normal(size=(n, 5)) + 1 for n in (400, 100)
+    )
     found = metrics.pca(torch.from_numpy(train), torch.from_numpy(test), 2, density=True)
     mean = train.mean(0)
     values, vectors = np.linalg.eigh(np.cov(train.T))
@@ -69,7 +84,9 @@ def test_the_pca_baseline_is_probabilistic_pca():
     covariance = kept @ np.diag(values[-2:] - rest) @ kept.T + rest * np.eye(5)
     assert found["nll"] == pytest.approx(-multivariate_normal(mean, covariance).logpdf(test).mean())
     assert found["nll"] < -multivariate_normal(mean, np.diag(train.var(0))).logpdf(test).mean()
-    assert "nll" not in metrics.pca(torch.from_numpy(train), torch.from_numpy(test), 2, density=False)
+    assert "nll" not in metrics.pca(
+        torch.from_numpy(train), torch.from_numpy(test), 2, density=False
+    )
 
 
 def test_pca_codes_find_neighbours():
@@ -92,14 +109,20 @@ def test_neighbours_of_separable_codes_are_right_and_of_noise_at_chance():
     train_z, test_z = (centres[y] + rng.normal(size=(400, 4)) for y in (train_y, test_y))
     assert metrics.knn_accuracy(train_z, train_y, test_z, test_y) == 1
     noise = rng.normal(size=(400, 4))
-    assert metrics.knn_accuracy(noise, train_y, rng.normal(size=(400, 4)), test_y) == pytest.approx(0.25, abs=0.08)
+    assert metrics.knn_accuracy(noise, train_y, rng.normal(size=(400, 4)), test_y) == pytest.approx(
+        0.25, abs=0.08
+    )
 
 
 @pytest.mark.parametrize(
-    ("active", "kl", "collapsed"), [(0, 0.0, True), (1, 5.0, True), (16, 0.05, True), (8, 12.0, False), (16, 30.0, False)]
+    ("active", "kl", "collapsed"),
+    [(0, 0.0, True), (1, 5.0, True), (16, 0.05, True), (8, 12.0, False), (16, 30.0, False)],
 )
 def test_a_collapse_is_told_with_its_cure(active, kl, collapsed):
     warning = metrics.collapse_warning(active, 16, kl)
     assert (warning is not None) == collapsed
     if warning:
-        assert warning.startswith(f"posterior collapse: {active} of 16") and "model.objective.beta" in warning
+        assert (
+            warning.startswith(f"posterior collapse: {active} of 16")
+            and "model.objective.beta" in warning
+        )

@@ -28,7 +28,13 @@ def test_every_model_and_likelihood_has_a_report(tiny_vae, name, likelihood):
     assert ("nll" in report.values) == ("nll" in report.baselines["mean image"]) == (name == "vae")
     # Probabilistic PCA is a density; cross-entropies of grey pictures are not comparable with one.
     assert ("nll" in report.baselines["PCA-4"]) == (name == "vae" and likelihood != "bernoulli")
-    assert {"mse", "psnr", "ssim", "pixel_accuracy", "knn_accuracy"} <= report.values.keys() & report.baselines["PCA-4"].keys()
+    assert {
+        "mse",
+        "psnr",
+        "ssim",
+        "pixel_accuracy",
+        "knn_accuracy",
+    } <= report.values.keys() & report.baselines["PCA-4"].keys()
     assert ("elbo" in report.values) == (name == "vae")
 
 
@@ -37,7 +43,9 @@ def test_the_summary_completes_the_values(tiny_vae):
     report = evaluated(model)
     assert report.values["elbo"] == pytest.approx(-report.values["recon_nll"] - report.values["kl"])
     assert report.values["nll"] < report.values["recon_nll"] + report.values["kl"] + 0.5
-    assert report.warnings and "posterior collapse" in report.warnings[0]  # an untrained model knows nothing
+    assert (
+        report.warnings and "posterior collapse" in report.warnings[0]
+    )  # an untrained model knows nothing
     z = posterior_means(model, TEST, batch_size=7)
     torch.testing.assert_close(z, model.encode(TEST).mean.detach())
 
@@ -55,10 +63,14 @@ def test_results_carry_units_and_baselines():
 
 def test_the_table_marks_the_best_of_a_row():
     report = Report(
-        {"mse": 0.01, "psnr": 20.0, "kl": 3.0}, {"mean image": {"mse": 0.07, "psnr": 11.5}, "PCA-4": {"mse": 0.005, "psnr": 23.0}}
+        {"mse": 0.01, "psnr": 20.0, "kl": 3.0},
+        {"mean image": {"mse": 0.07, "psnr": 11.5}, "PCA-4": {"mse": 0.005, "psnr": 23.0}},
     )
     table = report.table("title")
-    cells = {row[0]: row[1:] for row in zip(*(list(column.cells) for column in table.columns), strict=True)}
+    cells = {
+        row[0]: row[1:]
+        for row in zip(*(list(column.cells) for column in table.columns), strict=True)
+    }
     assert cells["mse"] == ("intensity²", "0.01", "0.07", "[bold]0.005[/]")
     assert cells["psnr"] == ("dB", "20", "11.5", "[bold]23[/]")
     assert cells["kl"] == ("nats", "3", "—", "—")

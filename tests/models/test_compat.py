@@ -21,7 +21,13 @@ class Mixture(nn.Module):
 
 
 def latent(posterior: nn.Module, prior: nn.Module | None) -> FlatLatent:
-    return FlatLatent(MLPEncoder((4,), 8), posterior, prior, MLPDecoder(2, (4,), width=8), GaussianLikelihood((4,)))
+    return FlatLatent(
+        MLPEncoder((4,), 8),
+        posterior,
+        prior,
+        MLPDecoder(2, (4,), width=8),
+        GaussianLikelihood((4,)),
+    )
 
 
 GAUSSIAN, POINT, NORMAL = DiagonalGaussian(8, 2), DeltaPosterior(8, 2), StandardNormal(2)
@@ -30,7 +36,12 @@ GAUSSIAN, POINT, NORMAL = DiagonalGaussian(8, 2), DeltaPosterior(8, 2), Standard
 @pytest.mark.parametrize(
     ("posterior", "prior", "objective", "reason"),
     [
-        (POINT, NORMAL, ELBO(), "needs a posterior with a density.*use model/objective=reconstruction"),
+        (
+            POINT,
+            NORMAL,
+            ELBO(),
+            "needs a posterior with a density.*use model/objective=reconstruction",
+        ),
         (GAUSSIAN, None, ELBO(), "needs a prior.*choose model/prior=standard_normal"),
         (POINT, NORMAL, Reconstruction(), "never looks at the prior.*choose model/prior=none"),
         (GAUSSIAN, Mixture(), ELBO(free_bits=0.1), "free bits clamp the KL of each dimension"),
@@ -58,14 +69,19 @@ def test_parts_that_fit(posterior, prior, objective):
 def test_data_of_another_kind_names_the_data_that_fits(tiny_config):
     vector = {"kind": "vector", "value_range": "real"}
     for part in ("encoder", "decoder"):
-        with pytest.raises(UserError, match=rf"model.{part} Conv\w+ takes image data, not 'vector'; data that fits: .*digits.*images"):
+        with pytest.raises(
+            UserError,
+            match=rf"model.{part} Conv\w+ takes image data, not 'vector'; data that fits: .*digits.*images",
+        ):
             check_data(tiny_config(f"model/{part}=conv"), vector, data_configs)
     check_data(tiny_config("model/encoder=resnet", "model/decoder=resnet"), vector, data_configs)
 
 
 def test_bernoulli_needs_the_unit_interval(tiny_config):
     model = tiny_config("model/likelihood=bernoulli")
-    with pytest.raises(UserError, match=r"bernoulli needs data in \[0, 1\]; data that fits: .*digits"):
+    with pytest.raises(
+        UserError, match=r"bernoulli needs data in \[0, 1\]; data that fits: .*digits"
+    ):
         check_data(model, {"kind": "vector", "value_range": "real"}, data_configs)
     check_data(model, {"kind": "vector", "value_range": "unit"}, data_configs)
 

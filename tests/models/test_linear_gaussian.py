@@ -40,16 +40,33 @@ class Decoder(nn.Module):
 
 
 def vae(posterior: nn.Module, k: int = 1) -> VAE:
-    parts = {"encoder": nn.Identity(), "decoder": Decoder(), "prior": StandardNormal(2), "objective": ELBO(num_samples=k)}
+    parts = {
+        "encoder": nn.Identity(),
+        "decoder": Decoder(),
+        "prior": StandardNormal(2),
+        "objective": ELBO(num_samples=k),
+    }
     likelihood = GaussianLikelihood((3,), scale="fixed", sigma=SIGMA)
     return (
-        VAE((3,), posterior=posterior, likelihood=likelihood, latent={"_target_": "src.models.latents.FlatLatent"}, **parts).double().eval()
+        VAE(
+            (3,),
+            posterior=posterior,
+            likelihood=likelihood,
+            latent={"_target_": "src.models.latents.FlatLatent"},
+            **parts,
+        )
+        .double()
+        .eval()
     )
 
 
 @pytest.fixture
 def x() -> Tensor:
-    return torch.randn(64, 2, dtype=torch.float64) @ W.T + B + SIGMA * torch.randn(64, 3, dtype=torch.float64)
+    return (
+        torch.randn(64, 2, dtype=torch.float64) @ W.T
+        + B
+        + SIGMA * torch.randn(64, 3, dtype=torch.float64)
+    )
 
 
 def evidence(x: Tensor) -> Tensor:
@@ -78,7 +95,12 @@ def test_the_importance_weighted_bound_rises_with_k_to_the_evidence(x):
     model, many = vae(Rough()), x.repeat(20, 1)
     bounds = [float(model.log_likelihood(many, k).mean()) for k in (1, 4, 16, 128)]
     exact = float(evidence(many).mean())
-    assert bounds[0] < bounds[1] - 0.05 and bounds[1] < bounds[2] - 0.01 and bounds[2] < bounds[3] and bounds[0] < exact - 0.2
+    assert (
+        bounds[0] < bounds[1] - 0.05
+        and bounds[1] < bounds[2] - 0.01
+        and bounds[2] < bounds[3]
+        and bounds[0] < exact - 0.2
+    )
     assert bounds[3] == pytest.approx(exact, abs=0.01)
 
 
@@ -86,7 +108,12 @@ def test_the_bound_does_not_depend_on_how_k_is_sliced(x):
     # 11 samples are drawn as 8 + 3; their weights must be averaged as one.
     model = vae(Rough())
     torch.manual_seed(1)
-    log_w = torch.cat([d.log_px + d.log_pz - d.log_qz for d in (model.latent.infer(x, k=8), model.latent.infer(x, k=3))])
+    log_w = torch.cat(
+        [
+            d.log_px + d.log_pz - d.log_qz
+            for d in (model.latent.infer(x, k=8), model.latent.infer(x, k=3))
+        ]
+    )
     torch.manual_seed(1)
     torch.testing.assert_close(model.log_likelihood(x, 11), log_w.exp().mean(0).log())
 
@@ -94,6 +121,10 @@ def test_the_bound_does_not_depend_on_how_k_is_sliced(x):
 def test_the_energy_is_the_negative_elbo_at_the_posterior_mean(x):
     q = Rough()(x)
     error = x - q.mean @ W.T - B
-    nll = (0.5 * (error / SIGMA) ** 2 + torch.tensor(SIGMA).log() + 0.5 * torch.tensor(2 * torch.pi).log()).sum(-1)
+    nll = (
+        0.5 * (error / SIGMA) ** 2
+        + torch.tensor(SIGMA).log()
+        + 0.5 * torch.tensor(2 * torch.pi).log()
+    ).sum(-1)
     kl = (0.5 * (q.mean.square() + q.variance - 1) - q.stddev.log()).sum(-1)
     torch.testing.assert_close(vae(Rough()).energy(x), nll + kl, rtol=1e-6, atol=1e-6)

@@ -38,7 +38,10 @@ def test_the_metrics_are_what_their_names_say(tiny_vae):
     torch.testing.assert_close(found["pixel_accuracy"], (error < 0.1).float().mean())
     torch.testing.assert_close(found["energy_mean"], model.energy(X).mean())
     means = model.encode(X).mean
-    assert found["active_units"] == (means.var(0, correction=0) > 0.01).sum() and 0 < found["active_units"] < 4
+    assert (
+        found["active_units"] == (means.var(0, correction=0) > 0.01).sum()
+        and 0 < found["active_units"] < 4
+    )
     assert model.sums.totals == {}
 
 

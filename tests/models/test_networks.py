@@ -10,7 +10,10 @@ from src.models.networks.mlp import ResidualLinear
 from src.utils.errors import UserError
 
 PICTURES = [(1, 8, 8), (3, 64, 64), (1, 28, 28), (3, 33, 47), (2, 128, 128), (3, 8, 128)]
-CASES = [(family, shape) for family in ("Conv", "ResNet", "MLP") for shape in PICTURES] + [("MLP", (90,)), ("ResNet", (90,))]
+CASES = [(family, shape) for family in ("Conv", "ResNet", "MLP") for shape in PICTURES] + [
+    ("MLP", (90,)),
+    ("ResNet", (90,)),
+]
 NARROW = {"channels": 12, "max_channels": 20}  # 12 and 20: channel counts that 8 does not divide
 
 
@@ -18,7 +21,9 @@ def pair(family: str, shape: tuple[int, ...], parameters: int = 1) -> tuple[nn.M
     """An encoder to 10 features and a decoder from 5 latents."""
     extra = {} if family == "MLP" else NARROW
     encoder = getattr(networks, f"{family}Encoder")(shape, out_features=10, **extra)
-    return encoder, getattr(networks, f"{family}Decoder")(5, shape, parameters=parameters, width=10, **extra)
+    return encoder, getattr(networks, f"{family}Decoder")(
+        5, shape, parameters=parameters, width=10, **extra
+    )
 
 
 @pytest.mark.parametrize(("family", "shape"), CASES)
@@ -28,10 +33,14 @@ def test_sizes_follow_the_data(family, shape):
     assert decoder(torch.randn(3, 5)).shape == (3, 2, *shape)
 
 
-@pytest.mark.parametrize(("family", "shape"), [case for case in CASES if case[1] in [(3, 33, 47), (3, 8, 128), (90,)]])
+@pytest.mark.parametrize(
+    ("family", "shape"), [case for case in CASES if case[1] in [(3, 33, 47), (3, 8, 128), (90,)]]
+)
 def test_every_parameter_learns(family, shape):
     # Residual blocks start at the identity, so what lies before their last layer learns from the second step on.
-    for network, given in zip(pair(family, shape), (torch.rand(16, *shape), torch.randn(16, 5)), strict=True):
+    for network, given in zip(
+        pair(family, shape), (torch.rand(16, *shape), torch.randn(16, 5)), strict=True
+    ):
         optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
         for _ in range(2):
             optimizer.zero_grad()
@@ -43,11 +52,17 @@ def test_every_parameter_learns(family, shape):
 
 
 @pytest.mark.parametrize(
-    ("block", "h"), [(ResidualLinear(6, "gelu"), torch.randn(4, 6)), (ResidualConv(6, "silu"), torch.randn(4, 6, 5, 3))]
+    ("block", "h"),
+    [
+        (ResidualLinear(6, "gelu"), torch.randn(4, 6)),
+        (ResidualConv(6, "silu"), torch.randn(4, 6, 5, 3)),
+    ],
 )
 def test_residual_blocks_start_at_the_identity_and_keep_the_skip(block, h):
     torch.testing.assert_close(block(h), h, rtol=0, atol=0)
-    nn.init.constant_(block.body[-1].bias, 2.0)  # whatever the body says is added, so the input always passes
+    nn.init.constant_(
+        block.body[-1].bias, 2.0
+    )  # whatever the body says is added, so the input always passes
     torch.testing.assert_close(block(h), h + 2)
     nn.init.normal_(block.body[-1].weight)
     torch.testing.assert_close(block(h) - h, block.body(h))
@@ -58,12 +73,17 @@ def test_residual_blocks_start_at_the_identity_and_keep_the_skip(block, h):
 def test_pictures_that_are_too_small_are_refused(family, shape):
     for half in ("Encoder", "Decoder"):
         arguments = (shape,) if half == "Encoder" else (5, shape)
-        with pytest.raises(UserError, match=f"{family}{half} takes pictures .* not \\[{', '.join(map(str, shape))}\\]"):
+        with pytest.raises(
+            UserError,
+            match=f"{family}{half} takes pictures .* not \\[{', '.join(map(str, shape))}\\]",
+        ):
             getattr(networks, f"{family}{half}")(*arguments)
 
 
 def test_a_vector_is_no_picture():
-    with pytest.raises(UserError, match=r"ConvEncoder takes pictures of shape \[C, H, W\].*not \[90\]"):
+    with pytest.raises(
+        UserError, match=r"ConvEncoder takes pictures of shape \[C, H, W\].*not \[90\]"
+    ):
         networks.ConvEncoder((90,))
     with pytest.raises(UserError, match=r"ConvDecoder takes pictures"):
         networks.ConvDecoder(4, (90,))

@@ -28,7 +28,9 @@ def test_the_kl_is_exact_where_a_closed_form_exists():
     draw = draw_of(k=200_000)
     torch.testing.assert_close(kl(draw), KL.sum(-1))
     estimates = draw.log_qz - draw.log_pz
-    assert ((estimates.mean(0) - kl(draw)).abs() < 4 * estimates.std(0) / len(estimates) ** 0.5).all()
+    assert (
+        (estimates.mean(0) - kl(draw)).abs() < 4 * estimates.std(0) / len(estimates) ** 0.5
+    ).all()
 
 
 def test_the_kl_is_estimated_where_there_is_none():
@@ -52,14 +54,19 @@ def test_beta_scales_the_kl_alone(beta):
 
 @pytest.mark.parametrize(
     ("mode", "clamped"),
-    [("per_sample", KL.clamp_min(0.3).sum(-1).mean()), ("batch_mean", KL.mean(0).clamp_min(0.3).sum())],
+    [
+        ("per_sample", KL.clamp_min(0.3).sum(-1).mean()),
+        ("batch_mean", KL.mean(0).clamp_min(0.3).sum()),
+    ],
 )
 def test_free_bits_put_a_floor_under_each_dimension(mode, clamped):
     mean = MEAN.clone().requires_grad_()
     draw = draw_of(mean)
     terms = ELBO(beta=2.0, free_bits=0.3, free_bits_mode=mode)(draw)
     torch.testing.assert_close(terms.loss, terms.values["recon_nll"].mean() + 2 * clamped)
-    torch.testing.assert_close(terms.values["kl"], KL.sum(-1))  # what is reported stays the plain KL
+    torch.testing.assert_close(
+        terms.values["kl"], KL.sum(-1)
+    )  # what is reported stays the plain KL
     (gradient,) = torch.autograd.grad(2 * terms.penalties["kl"].mean(), mean)
     torch.testing.assert_close(gradient[:, 1], MEAN[:, 1])  # above the floor: 2 · μ / B
     assert (gradient[:, [0, 2]] == 0).all()  # below it: free
@@ -68,7 +75,10 @@ def test_free_bits_put_a_floor_under_each_dimension(mode, clamped):
 def test_the_two_kinds_of_free_bits_differ():
     # Dimension 0 of these two samples: KL 0.02 and 0.8; its batch mean is above 0.3, one sample is not.
     draw = draw_of(torch.tensor([[0.2], [1.26]]), torch.ones(2, 1))
-    losses = {mode: float(ELBO(free_bits=0.3, free_bits_mode=mode)(draw).loss) for mode in ("per_sample", "batch_mean")}
+    losses = {
+        mode: float(ELBO(free_bits=0.3, free_bits_mode=mode)(draw).loss)
+        for mode in ("per_sample", "batch_mean")
+    }
     assert losses["per_sample"] - losses["batch_mean"] == pytest.approx((0.3 - 0.02) / 2, abs=1e-4)
 
 
@@ -88,8 +98,12 @@ def test_capacity_is_a_weight_that_a_schedule_can_raise():
     objective = ELBO(capacity=8.0).train()
     objective.set_weight("capacity", 0.25)
     draw = draw_of()
-    torch.testing.assert_close(objective(draw).penalties["kl"], (KL.sum(-1).mean() - 2).abs().expand(2))
-    torch.testing.assert_close(objective.eval()(draw).penalties["kl"], (KL.sum(-1).mean() - 8).abs().expand(2))
+    torch.testing.assert_close(
+        objective(draw).penalties["kl"], (KL.sum(-1).mean() - 2).abs().expand(2)
+    )
+    torch.testing.assert_close(
+        objective.eval()(draw).penalties["kl"], (KL.sum(-1).mean() - 8).abs().expand(2)
+    )
 
 
 def test_a_schedule_moves_training_and_leaves_evaluation_at_the_target():
@@ -123,7 +137,10 @@ def test_reconstruction_knows_no_kl():
         (lambda: ELBO().set_weight("KL", 0.5), "ELBO has no weight 'KL' to schedule"),
         (lambda: ELBO().set_weight("capacity", 0.5), "no weight 'capacity'.*kl"),
         (lambda: Reconstruction().set_weight("kl", 0.5), "Reconstruction has no weight 'kl'"),
-        (lambda: ELBO(free_bits_mode="batch"), "free_bits_mode='batch' is unknown; choices: per_sample, batch_mean"),
+        (
+            lambda: ELBO(free_bits_mode="batch"),
+            "free_bits_mode='batch' is unknown; choices: per_sample, batch_mean",
+        ),
         (lambda: ELBO(free_bits=0.1, capacity=1.0), "free_bits and capacity both rewrite the KL"),
     ],
 )
@@ -148,7 +165,10 @@ def test_impossible_requests_are_refused(act, message):
 )
 def test_gradients_agree_with_finite_differences(tiny_vae, overrides):
     model = tiny_vae(*overrides).double()
-    for part in (model.latent.encoder, model.latent.decoder):  # kinks of ReLU would spoil the difference quotient
+    for part in (
+        model.latent.encoder,
+        model.latent.decoder,
+    ):  # kinks of ReLU would spoil the difference quotient
         for name, module in list(part.named_modules()):
             if isinstance(module, torch.nn.ReLU):
                 part.set_submodule(name, torch.nn.Softplus())
@@ -164,4 +184,6 @@ def test_gradients_agree_with_finite_differences(tiny_vae, overrides):
     with torch.no_grad():
         numeric = (loss(1e-6) - loss(-1e-6)) / 2e-6
     gradients = torch.autograd.grad(loss(0.0), list(model.parameters()))
-    torch.testing.assert_close(parameters_to_vector(gradients) @ direction, numeric, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        parameters_to_vector(gradients) @ direction, numeric, rtol=1e-5, atol=1e-6
+    )

@@ -42,7 +42,12 @@ def test_a_likelihood_follows_to(name):
     likelihood = kind((4,), **settings).to(torch.float64)
     px = likelihood(torch.randn(2, settings.get("parameters", 1), 4, dtype=torch.float64))
     assert px.log_prob(torch.rand(2, 4, dtype=torch.float64)).dtype == torch.float64
-    assert likelihood(torch.randn(2, settings.get("parameters", 1), 4, dtype=torch.bfloat16)).mean.dtype == torch.float32
+    assert (
+        likelihood(
+            torch.randn(2, settings.get("parameters", 1), 4, dtype=torch.bfloat16)
+        ).mean.dtype
+        == torch.float32
+    )
 
 
 @pytest.mark.parametrize("kind", [DiagonalGaussian, DeltaPosterior])
@@ -74,14 +79,20 @@ def test_the_posterior_survives_wild_features():
     features = torch.tensor([[-1e4], [-30.0], [-1.0], [0.0], [1.0], [30.0], [1e4]])
     log_scale = posterior(features).stddev.log()[:, 0]
     assert log_scale.min() > -8.001 and log_scale.max() < 4.001 and (log_scale.diff() >= 0).all()
-    torch.testing.assert_close(log_scale[2:5], features[2:5, 0], atol=0.06, rtol=0)  # the identity in between
+    torch.testing.assert_close(
+        log_scale[2:5], features[2:5, 0], atol=0.06, rtol=0
+    )  # the identity in between
     posterior(torch.tensor([[-12.0]])).stddev.log().sum().backward()
     assert posterior.head.weight.grad[1].abs() > 0  # an outlier can still be mended
 
 
 def test_a_point_mass_has_a_place_and_no_density():
     q = DeltaPosterior(6, 3)(torch.randn(4, 6))
-    assert q.rsample((5,)).shape == (5, 4, 3) and (q.rsample((5,)) == q.mean).all() and (q.variance == 0).all()
+    assert (
+        q.rsample((5,)).shape == (5, 4, 3)
+        and (q.rsample((5,)) == q.mean).all()
+        and (q.variance == 0).all()
+    )
     with pytest.raises(NotImplementedError, match="a point mass has no density"):
         q.log_prob(q.mean)
 
@@ -94,7 +105,9 @@ def mass(log_density: Tensor, grid: Tensor) -> float:
 def test_densities_integrate_to_one(name):
     kind, settings = LIKELIHOODS[name]
     likelihood = kind((1,), **settings).double().eval()
-    features = torch.tensor([0.3, -1.2][: settings.get("parameters", 1)], dtype=torch.float64).view(1, -1, 1)
+    features = torch.tensor([0.3, -1.2][: settings.get("parameters", 1)], dtype=torch.float64).view(
+        1, -1, 1
+    )
     grid = torch.linspace(-6, 6, 100_001, dtype=torch.float64)
     assert mass(likelihood(features).log_prob(grid[:, None]), grid) == pytest.approx(1, abs=1e-6)
     assert kind.normalised
@@ -111,7 +124,9 @@ def test_gaussian_and_laplace_formulas():
     x, y = torch.rand(3, 2, 4), torch.randn(3, 1, 2, 4)
     error = x - y[:, 0]
     gaussian = GaussianLikelihood((2, 4), scale="fixed", sigma=0.3)(y).log_prob(x)
-    torch.testing.assert_close(gaussian, (-0.5 * (error / 0.3) ** 2 - log(0.3) - 0.5 * log(2 * pi)).sum((1, 2)))
+    torch.testing.assert_close(
+        gaussian, (-0.5 * (error / 0.3) ** 2 - log(0.3) - 0.5 * log(2 * pi)).sum((1, 2))
+    )
     laplace = LaplaceLikelihood((2, 4), b=0.3)(y).log_prob(x)
     torch.testing.assert_close(laplace, (-error.abs() / 0.3 - log(2 * 0.3)).sum((1, 2)))
 
@@ -135,21 +150,33 @@ def test_a_pixel_with_a_runaway_scale_can_still_be_mended():
 def test_bernoulli_is_cross_entropy_on_grey_values_too():
     x, logits = torch.rand(3, 1, 4, 4), 3 * torch.randn(3, 1, 1, 4, 4)
     px = BernoulliLikelihood((1, 4, 4))(logits)
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], x, reduction="none").sum((1, 2, 3))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[:, 0], x, reduction="none"
+    ).sum((1, 2, 3))
     torch.testing.assert_close(px.log_prob(x), -expected)
     torch.testing.assert_close(px.mean, logits[:, 0].sigmoid())
     assert not BernoulliLikelihood.normalised
 
 
-@pytest.mark.parametrize("likelihood", [GaussianLikelihood((1,), scale="learned"), LaplaceLikelihood((1,))], ids=["gaussian", "laplace"])
+@pytest.mark.parametrize(
+    "likelihood",
+    [GaussianLikelihood((1,), scale="learned"), LaplaceLikelihood((1,))],
+    ids=["gaussian", "laplace"],
+)
 def test_a_learned_scale_has_its_optimum_at_the_maximum_likelihood_value(likelihood):
     error = torch.randn(500, 1)
-    best = error.square().mean().sqrt() if isinstance(likelihood, GaussianLikelihood) else error.abs().mean()
+    best = (
+        error.square().mean().sqrt()
+        if isinstance(likelihood, GaussianLikelihood)
+        else error.abs().mean()
+    )
     (log_scale,) = likelihood.parameters()
     gradients = []
     for factor in (0.9, 1.0, 1.1):
         log_scale.data = (factor * best).log()
-        (gradient,) = torch.autograd.grad(-likelihood(torch.zeros(500, 1, 1)).log_prob(error).mean(), log_scale)
+        (gradient,) = torch.autograd.grad(
+            -likelihood(torch.zeros(500, 1, 1)).log_prob(error).mean(), log_scale
+        )
         gradients.append(float(gradient))
     assert gradients[0] < -0.05 and abs(gradients[1]) < 1e-5 and gradients[2] > 0.05
 
@@ -161,8 +188,12 @@ class TestSigmaVAE:
 
     def test_training_uses_the_maximum_likelihood_sigma_of_the_batch(self):
         log_sigma = (self.x - self.y[:, 0]).square().mean().sqrt().log().requires_grad_()
-        best = torch.distributions.Normal(self.y[:, 0], log_sigma.exp()).log_prob(self.x).sum((1, 2))
-        torch.testing.assert_close(GaussianLikelihood((3, 4)).double()(self.y).log_prob(self.x), best.detach())
+        best = (
+            torch.distributions.Normal(self.y[:, 0], log_sigma.exp()).log_prob(self.x).sum((1, 2))
+        )
+        torch.testing.assert_close(
+            GaussianLikelihood((3, 4)).double()(self.y).log_prob(self.x), best.detach()
+        )
         (gradient,) = torch.autograd.grad(best.sum(), log_sigma)
         assert abs(float(gradient)) < 1e-10
 
@@ -170,12 +201,18 @@ class TestSigmaVAE:
         # At the optimum the derivative with respect to σ vanishes (the envelope theorem).
         y = self.y.clone().requires_grad_()
         sigma = (self.x - self.y[:, 0]).square().mean().sqrt()
-        (ours,) = torch.autograd.grad(GaussianLikelihood((3, 4)).double()(y).log_prob(self.x).sum(), y)
-        (fixed,) = torch.autograd.grad(torch.distributions.Normal(y[:, 0], sigma).log_prob(self.x).sum(), y)
+        (ours,) = torch.autograd.grad(
+            GaussianLikelihood((3, 4)).double()(y).log_prob(self.x).sum(), y
+        )
+        (fixed,) = torch.autograd.grad(
+            torch.distributions.Normal(y[:, 0], sigma).log_prob(self.x).sum(), y
+        )
         torch.testing.assert_close(ours, fixed)
 
     def test_a_perfect_reconstruction_stays_finite(self):
-        assert torch.isfinite(GaussianLikelihood((3, 4)).double()(self.x[:, None]).log_prob(self.x)).all()
+        assert torch.isfinite(
+            GaussianLikelihood((3, 4)).double()(self.x[:, None]).log_prob(self.x)
+        ).all()
 
     def test_evaluation_uses_the_running_sigma_and_leaves_it_alone(self):
         likelihood = GaussianLikelihood((3, 4), momentum=0.25).double()
@@ -185,7 +222,10 @@ class TestSigmaVAE:
         torch.testing.assert_close(likelihood.running_variance, expected)
         seen = likelihood.eval().running_variance.clone()
         log_px = likelihood(self.y).log_prob(self.x)
-        torch.testing.assert_close(log_px, torch.distributions.Normal(self.y[:, 0], expected.sqrt()).log_prob(self.x).sum((1, 2)))
+        torch.testing.assert_close(
+            log_px,
+            torch.distributions.Normal(self.y[:, 0], expected.sqrt()).log_prob(self.x).sum((1, 2)),
+        )
         torch.testing.assert_close(likelihood.running_variance, seen, rtol=0, atol=0)
         assert "running_variance" in likelihood.state_dict()
 
@@ -193,10 +233,18 @@ class TestSigmaVAE:
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (GaussianLikelihood, {"scale": "optmal"}, "scale='optmal' is unknown; choices: fixed, learned, per_pixel, optimal"),
+        (
+            GaussianLikelihood,
+            {"scale": "optmal"},
+            "scale='optmal' is unknown; choices: fixed, learned, per_pixel, optimal",
+        ),
         (GaussianLikelihood, {"scale": "per_pixel"}, "scale=per_pixel needs parameters=2"),
         (GaussianLikelihood, {"scale": "fixed", "parameters": 2}, "scale=fixed needs parameters=1"),
-        (LaplaceLikelihood, {"scale": "optimal"}, "scale='optimal' is unknown; choices: fixed, learned"),
+        (
+            LaplaceLikelihood,
+            {"scale": "optimal"},
+            "scale='optimal' is unknown; choices: fixed, learned",
+        ),
     ],
 )
 def test_impossible_settings_name_the_choices(kind, settings, message):

@@ -46,8 +46,15 @@ def test_sampling_and_scoring(tiny_vae, name):
 
 def test_a_plain_autoencoder_says_what_it_cannot(tiny_vae):
     model = tiny_vae("model=ae").eval()
-    for act in (model.prior, lambda: model.sample(2), lambda: model.energy(X), lambda: model.log_likelihood(X, 2)):
-        with pytest.raises(NotImplementedError, match=r"no prior.*autoencoder|autoencoder has no prior"):
+    for act in (
+        model.prior,
+        lambda: model.sample(2),
+        lambda: model.energy(X),
+        lambda: model.log_likelihood(X, 2),
+    ):
+        with pytest.raises(
+            NotImplementedError, match=r"no prior.*autoencoder|autoencoder has no prior"
+        ):
             act()
 
 
@@ -58,7 +65,9 @@ def test_what_no_model_can_do_is_said(tiny_vae):
             act()
     with pytest.raises(NotImplementedError, match="geodesics need a model with a latent metric"):
         model.interpolate(X, X, 3, "geodesic")
-    with pytest.raises(UserError, match="path='spline' is unknown; choices: linear, slerp, geodesic"):
+    with pytest.raises(
+        UserError, match="path='spline' is unknown; choices: linear, slerp, geodesic"
+    ):
         model.interpolate(X, X, 3, "spline")
 
 
@@ -71,7 +80,9 @@ def test_an_interpolation_ends_at_the_reconstructions(tiny_vae, name, path):
     torch.testing.assert_close(way[0], model.reconstruct(X), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(way[-1], model.reconstruct(other), atol=1e-5, rtol=1e-5)
     # Sample 1 goes from itself to itself.
-    torch.testing.assert_close(way[:, 1], model.reconstruct(X)[1].expand(5, -1, -1, -1), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        way[:, 1], model.reconstruct(X)[1].expand(5, -1, -1, -1), atol=1e-3, rtol=1e-3
+    )
 
 
 def test_slerp_turns_at_constant_speed_and_lengths_change_linearly():
@@ -85,7 +96,11 @@ def test_slerp_turns_at_constant_speed_and_lengths_change_linearly():
     torch.testing.assert_close(steps, steps[:1].expand(8, 6))
 
 
-@pytest.mark.parametrize("z_b", [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [2.0, 0.0]], ids=["same", "opposite", "zero", "parallel"])
+@pytest.mark.parametrize(
+    "z_b",
+    [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [2.0, 0.0]],
+    ids=["same", "opposite", "zero", "parallel"],
+)
 def test_slerp_has_no_holes(z_b):
     z_a = torch.tensor([[1.0, 0.0]])
     z = slerp(z_a, torch.tensor([z_b]), torch.linspace(0, 1, 5)[:, None, None])
@@ -96,7 +111,12 @@ def test_slerp_has_no_holes(z_b):
 @pytest.mark.parametrize("name", MODELS)
 def test_twenty_steps_lower_the_loss_of_a_toy_problem(tiny_vae, name):
     # The likelihood's σ is fixed, so that the loss can only fall by a better reconstruction or a smaller KL.
-    settings = ["data.shape=[2]", "data.kind=vector", "model.optimizer.lr=0.01", "model.likelihood.scale=fixed"]
+    settings = [
+        "data.shape=[2]",
+        "data.kind=vector",
+        "model.optimizer.lr=0.01",
+        "model.likelihood.scale=fixed",
+    ]
     model = tiny_vae(f"model={name}", *settings)
     angle = torch.rand(256) * 2 * math.pi
     ring = torch.stack([angle.cos(), angle.sin()], -1)
@@ -124,7 +144,10 @@ def test_a_saved_model_gives_the_same_numbers(tiny_config, tiny_vae, tmp_path, n
     assert not loaded.training
     torch.testing.assert_close(loaded.reconstruct(X), model.reconstruct(X), rtol=0, atol=0)
     torch.testing.assert_close(
-        loaded.decode(X.flatten(1)[:, :4]).log_prob(X), model.decode(X.flatten(1)[:, :4]).log_prob(X), rtol=0, atol=0
+        loaded.decode(X.flatten(1)[:, :4]).log_prob(X),
+        model.decode(X.flatten(1)[:, :4]).log_prob(X),
+        rtol=0,
+        atol=0,
     )
     if name != "ae":
         torch.testing.assert_close(loaded.energy(X), model.energy(X), rtol=0, atol=0)
@@ -140,8 +163,13 @@ def test_compiling_changes_no_parameter_name(tiny_vae):
 
 
 def test_the_scheduler_is_built_with_its_interval(tiny_vae):
-    found = tiny_vae("model/scheduler=cosine", "model.scheduler.interval=step", "trainer.max_epochs=7").configure_optimizers()
-    assert found["lr_scheduler"]["interval"] == "step" and found["lr_scheduler"]["scheduler"].T_max == 7
+    found = tiny_vae(
+        "model/scheduler=cosine", "model.scheduler.interval=step", "trainer.max_epochs=7"
+    ).configure_optimizers()
+    assert (
+        found["lr_scheduler"]["interval"] == "step"
+        and found["lr_scheduler"]["scheduler"].T_max == 7
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,14 +181,27 @@ def test_the_scheduler_is_built_with_its_interval(tiny_vae):
         ("Rprop", 1.0, "bf16-mixed", None),
     ],
 )
-def test_gradients_are_clipped_after_they_are_unscaled(tiny_config, optimizer, clip, precision, fused):
+def test_gradients_are_clipped_after_they_are_unscaled(
+    tiny_config, optimizer, clip, precision, fused
+):
     # A fused optimiser unscales inside its kernel, too late to clip; one that cannot be fused is left alone.
-    settings = {"_target_": f"torch.optim.{optimizer}", "lr": 0.1} | ({} if fused is None else {"fused": True})
+    settings = {"_target_": f"torch.optim.{optimizer}", "lr": 0.1} | (
+        {} if fused is None else {"fused": True}
+    )
     model = build(tiny_config() | {"optimizer": settings})
-    model.trainer = Trainer(accelerator="cpu", gradient_clip_val=clip, precision=precision, logger=False, enable_checkpointing=False)
+    model.trainer = Trainer(
+        accelerator="cpu",
+        gradient_clip_val=clip,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+    )
     assert model.configure_optimizers().defaults.get("fused") == fused
 
 
 def test_an_optimiser_setting_that_is_none_is_named(tiny_vae):
-    with pytest.raises(UserError, match="'optimizer.weight_decy' is not a setting of torch.optim.Adam; nearest: 'weight_decay'"):
+    with pytest.raises(
+        UserError,
+        match="'optimizer.weight_decy' is not a setting of torch.optim.Adam; nearest: 'weight_decay'",
+    ):
         tiny_vae("+model.optimizer.weight_decy=0.1")

@@ -11,7 +11,11 @@ from src.utils.errors import UserError
 
 MODEL = Path(__file__).parents[2] / "conf" / "model"
 MODELS = sorted(file.stem for file in MODEL.glob("*.yaml"))
-GROUPS = {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in MODEL.iterdir() if folder.is_dir()}
+GROUPS = {
+    folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+    for folder in MODEL.iterdir()
+    if folder.is_dir()
+}
 
 
 def check(model: torch.nn.Module) -> None:
@@ -34,23 +38,47 @@ def test_every_model_trains_with_every_network(tiny_vae, name, network):
     check(tiny_vae(f"model={name}", f"model/encoder={network}", f"model/decoder={network}"))
 
 
-@pytest.mark.parametrize(("likelihood", "decoder"), [*product(GROUPS["likelihood"], GROUPS["decoder"])])
+@pytest.mark.parametrize(
+    ("likelihood", "decoder"), [*product(GROUPS["likelihood"], GROUPS["decoder"])]
+)
 def test_every_likelihood_trains_with_every_decoder(tiny_vae, likelihood, decoder):
-    check(tiny_vae(f"model/likelihood={likelihood}", f"model/decoder={decoder}", "data.shape=[3,9,12]"))
+    check(
+        tiny_vae(
+            f"model/likelihood={likelihood}", f"model/decoder={decoder}", "data.shape=[3,9,12]"
+        )
+    )
 
 
 @pytest.mark.parametrize("network", ["mlp", "resnet"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_takes_vectors(tiny_vae, name, network):
-    check(tiny_vae(f"model={name}", f"model/encoder={network}", f"model/decoder={network}", "data.shape=[90]", "data.kind=vector"))
+    check(
+        tiny_vae(
+            f"model={name}",
+            f"model/encoder={network}",
+            f"model/decoder={network}",
+            "data.shape=[90]",
+            "data.kind=vector",
+        )
+    )
 
 
-@pytest.mark.parametrize("combination", [*product(GROUPS["posterior"], GROUPS["prior"], GROUPS["objective"])], ids=" ".join)
+@pytest.mark.parametrize(
+    "combination",
+    [*product(GROUPS["posterior"], GROUPS["prior"], GROUPS["objective"])],
+    ids=" ".join,
+)
 def test_posterior_prior_and_objective_combine_or_are_refused(tiny_vae, combination):
     posterior, prior, objective = combination
-    overrides = [f"model/posterior={posterior}", f"model/prior={prior}", f"model/objective={objective}"]
+    overrides = [
+        f"model/posterior={posterior}",
+        f"model/prior={prior}",
+        f"model/objective={objective}",
+    ]
     point, no_prior = posterior == "delta", prior == "none"
-    if (objective == "elbo" and (point or no_prior)) or (objective == "reconstruction" and point and not no_prior):
+    if (objective == "elbo" and (point or no_prior)) or (
+        objective == "reconstruction" and point and not no_prior
+    ):
         with pytest.raises(UserError) as refused:
             tiny_vae(*overrides)
         assert str(refused.value) in [rule.reason for rule in RULES]
@@ -58,7 +86,9 @@ def test_posterior_prior_and_objective_combine_or_are_refused(tiny_vae, combinat
         check(tiny_vae(*overrides))
 
 
-@pytest.mark.parametrize(("optimizer", "scheduler"), [*product(GROUPS["optimizer"], GROUPS["scheduler"])])
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler"), [*product(GROUPS["optimizer"], GROUPS["scheduler"])]
+)
 def test_every_optimiser_and_scheduler_takes_a_step(tiny_vae, optimizer, scheduler):
     model = tiny_vae(f"model/optimizer={optimizer}", f"model/scheduler={scheduler}")
     found = model.configure_optimizers()

@@ -39,14 +39,24 @@ def rewrite(saved: Path, change) -> None:
 
 def test_a_model_is_opened_by_its_run_or_by_its_own_directory(saved):
     first, second = load_model(saved), load_model(str(saved / "model"))
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
-    assert sorted(file.name for file in (saved / "model").iterdir()) == ["config.yaml", "model.safetensors"]
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+    assert sorted(file.name for file in (saved / "model").iterdir()) == [
+        "config.yaml",
+        "model.safetensors",
+    ]
 
 
 def test_a_portable_config_names_models_and_parts_only(saved):
     text = (saved / "model" / "config.yaml").read_text()
     assert "_target_: src.models.vae.VAE" in text
-    assert all(line.split("_target_:")[1].strip().startswith("src.models.") for line in text.splitlines() if "_target_:" in line)
+    assert all(
+        line.split("_target_:")[1].strip().startswith("src.models.")
+        for line in text.splitlines()
+        if "_target_:" in line
+    )
 
 
 TARGETS = [
@@ -67,12 +77,21 @@ def test_a_config_made_to_run_code_runs_nothing(saved, target, where):
     places = {"root": lambda c: c.update(evil), "part": lambda c: c["prior"].update(evil)}
     places |= {"list": lambda c: c.update(shape=[evil])}
     rewrite(saved, places[where])
-    with pytest.raises(UserError, match=f"'{target}' (is refused: a config may only name classes of src.models$|does not exist)"):
+    with pytest.raises(
+        UserError,
+        match=f"'{target}' (is refused: a config may only name classes of src.models$|does not exist)",
+    ):
         load_model(saved)
     assert not sentinel.exists()
 
 
-@pytest.mark.parametrize("value", ["${oc.env:HOME}", "${oc.create:{_target_:torch.nn.modules.linear.Linear,in_features:1,out_features:1}}"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "${oc.env:HOME}",
+        "${oc.create:{_target_:torch.nn.modules.linear.Linear,in_features:1,out_features:1}}",
+    ],
+)
 def test_a_config_that_would_be_resolved_here_is_refused(saved, value):
     rewrite(saved, lambda config: config.update(prior=value))
     with pytest.raises(UserError, match="config.yaml is refused: it holds interpolations"):
@@ -80,7 +99,9 @@ def test_a_config_that_would_be_resolved_here_is_refused(saved, value):
 
 
 def test_yaml_that_would_construct_objects_is_refused(saved):
-    (saved / "model" / "config.yaml").write_text(f"!!python/object/apply:os.system ['touch {saved / 'ran'}']")
+    (saved / "model" / "config.yaml").write_text(
+        f"!!python/object/apply:os.system ['touch {saved / 'ran'}']"
+    )
     with pytest.raises(UserError, match="config.yaml is not plain YAML"):
         load_model(saved)
     assert not (saved / "ran").exists()
@@ -94,7 +115,10 @@ def test_yaml_that_would_construct_objects_is_refused(saved):
         (b"a: 1", "describes no model: it has no _target_"),
         (b"", "describes no model: it has no _target_"),
         (b"_target_: src.models.draw.Draw\n_partial_: true", "describes no model"),
-        (b"_target_: src.models.objectives.ELBO\nbta: 1", "'bta' is not a setting of src.models.objectives.ELBO; nearest: 'beta'"),
+        (
+            b"_target_: src.models.objectives.ELBO\nbta: 1",
+            "'bta' is not a setting of src.models.objectives.ELBO; nearest: 'beta'",
+        ),
     ],
 )
 def test_a_config_that_is_no_models_is_named(saved, content, message):
@@ -142,13 +166,22 @@ def test_pickled_weights_are_not_opened(saved):
 
 def test_weights_of_another_architecture_are_named(saved, tiny_config):
     rewrite(saved, lambda config: config["decoder"].update(width=13))
-    with pytest.raises(UserError, match=r"another architecture: 'latent.decoder.net.0.bias' is \[12\] there, \[13\] here"):
+    with pytest.raises(
+        UserError,
+        match=r"another architecture: 'latent.decoder.net.0.bias' is \[12\] there, \[13\] here",
+    ):
         load_model(saved)
 
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [("model=ae", "'objective|latent"), ("model.likelihood.scale=learned", "running_variance' is not in this model|log_sigma' is missing")],
+    [
+        ("model=ae", "'objective|latent"),
+        (
+            "model.likelihood.scale=learned",
+            "running_variance' is not in this model|log_sigma' is missing",
+        ),
+    ],
 )
 def test_missing_and_surplus_tensors_are_named(tiny_vae, other, message):
     with pytest.raises(UserError, match=f"there is of another architecture: .*{message}"):
@@ -169,7 +202,9 @@ def test_a_checkpoint_is_read(checkpoint):
 
 
 def test_a_missing_checkpoint_names_its_neighbours(checkpoint):
-    with pytest.raises(UserError, match=r"ckpt_path=.*best.ckpt does not exist; there are: last.ckpt"):
+    with pytest.raises(
+        UserError, match=r"ckpt_path=.*best.ckpt does not exist; there are: last.ckpt"
+    ):
         read_checkpoint(checkpoint.with_name("best.ckpt"))
     with pytest.raises(UserError, match="does not exist$"):
         read_checkpoint(checkpoint.parent / "nowhere" / "best.ckpt")
@@ -187,7 +222,9 @@ def test_a_checkpoint_damaged_anywhere_is_refused_or_read(checkpoint):
     # A flipped byte in the numbers cannot be seen; one in the structure must end in a sentence, never in a traceback.
     whole = checkpoint.read_bytes()
     for position in range(0, len(whole), 37):
-        checkpoint.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        checkpoint.write_bytes(
+            whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :]
+        )
         try:
             assert "state_dict" in read_checkpoint(checkpoint)
         except UserError as error:

@@ -24,8 +24,15 @@ ROOT = Path(__file__).parents[2]
 def run(directory: Path, **fields) -> Path:
     """A run.json with the fields that matter here."""
     directory.mkdir(parents=True, exist_ok=True)
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": psutil.Process().create_time(), "updated": time.time()}
-    (directory / "run.json").write_text(json.dumps({"state": "running", "started": 0} | mine | fields))
+    mine = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "pid_started": psutil.Process().create_time(),
+        "updated": time.time(),
+    }
+    (directory / "run.json").write_text(
+        json.dumps({"state": "running", "started": 0} | mine | fields)
+    )
     return directory
 
 
@@ -40,7 +47,9 @@ def gone() -> int:
 def test_a_run_whose_process_is_gone_is_dead(tmp_path, state):
     assert read_run(run(tmp_path, state=state)).state == state
     assert read_run(run(tmp_path, state=state, pid=gone())).state == "dead"
-    assert read_run(run(tmp_path, state=state, pid_started=1.0)).state == "dead"  # the id belongs to another process now
+    assert (
+        read_run(run(tmp_path, state=state, pid_started=1.0)).state == "dead"
+    )  # the id belongs to another process now
 
 
 def test_a_killed_process_that_nobody_has_waited_for_is_dead(tmp_path):
@@ -64,7 +73,9 @@ def test_a_run_elsewhere_is_judged_by_its_silence(tmp_path):
     assert read_run(run(tmp_path, host="node17", updated=time.time() - SILENCE - 5)).state == "dead"
 
 
-@pytest.mark.parametrize("fields", [{"pid": None}, {"pid": "many"}, {"pid": -4}, {"pid_started": None}])
+@pytest.mark.parametrize(
+    "fields", [{"pid": None}, {"pid": "many"}, {"pid": -4}, {"pid_started": None}]
+)
 def test_a_strangers_nonsense_is_a_dead_run(tmp_path, fields):
     assert read_run(run(tmp_path, **fields)).state == "dead"
 
@@ -72,16 +83,27 @@ def test_a_strangers_nonsense_is_a_dead_run(tmp_path, fields):
 def test_what_a_record_writes_is_what_is_read(tmp_path):
     record = RunRecord(tmp_path / "a", name="vae_digits", tags=["dev"])
     found = read_run(tmp_path / "a")
-    assert (found.state, found.info["name"], found.info["schema"], found.info["pid"]) == ("starting", "vae_digits", 1, os.getpid())
+    assert (found.state, found.info["name"], found.info["schema"], found.info["pid"]) == (
+        "starting",
+        "vae_digits",
+        1,
+        os.getpid(),
+    )
     record.update(state="finished", progress={"epoch": 3})
-    assert read_run(tmp_path / "a").state == "finished" and read_run(tmp_path / "a").info["progress"] == {"epoch": 3}
+    assert read_run(tmp_path / "a").state == "finished" and read_run(tmp_path / "a").info[
+        "progress"
+    ] == {"epoch": 3}
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["run.json"]
 
 
 def test_runs_are_listed_newest_first_wherever_they_lie(tmp_path):
     for number, name in enumerate(("vae/1", "vae/multirun/2/0", "ae/3")):
         run(tmp_path / name, started=number, state="finished")
-    assert [str(found.path.relative_to(tmp_path)) for found in list_runs(tmp_path)] == ["ae/3", "vae/multirun/2/0", "vae/1"]
+    assert [str(found.path.relative_to(tmp_path)) for found in list_runs(tmp_path)] == [
+        "ae/3",
+        "vae/multirun/2/0",
+        "vae/1",
+    ]
     assert list_runs(tmp_path / "nowhere") == []
 
 
@@ -92,7 +114,10 @@ def test_a_damaged_run_is_named_and_hides_no_other(tmp_path, content, capsys):
     (tmp_path / "bad" / "run.json").write_bytes(content)
     with pytest.raises(UserError, match="bad/run.json (is not JSON|describes no run)"):
         read_run(tmp_path / "bad")
-    assert [(found.path.name, found.state) for found in list_runs(tmp_path)] == [("good", "finished"), ("bad", "unreadable")]
+    assert [(found.path.name, found.state) for found in list_runs(tmp_path)] == [
+        ("good", "finished"),
+        ("bad", "unreadable"),
+    ]
     main([str(tmp_path)])
     assert "unreadable" in (shown := capsys.readouterr().out) and "good" in shown
 
@@ -141,4 +166,9 @@ with initialize_config_dir({str(ROOT / "conf")!r}):
 heavy = {{"torch", "lightning", "numpy", "matplotlib", "sklearn"}} & set(sys.modules)
 assert not heavy, heavy
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )

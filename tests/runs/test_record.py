@@ -16,15 +16,19 @@ from src.utils.errors import UserError
 def test_a_file_is_replaced_whole(tmp_path):
     write_atomic(tmp_path / "a.txt", "old")
     write_atomic(tmp_path / "a.txt", "new ∞")
-    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "new ∞" and os.listdir(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "new ∞" and os.listdir(tmp_path) == [
+        "a.txt"
+    ]
 
 
 @pytest.mark.parametrize("failure", ["full disk", "interrupt", "unwritable text"])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failure):
     write_atomic(tmp_path / "a.txt", "old")
-    error = {"full disk": OSError(28, "No space left on device"), "interrupt": KeyboardInterrupt(), "unwritable text": UnicodeEncodeError}[
-        failure
-    ]
+    error = {
+        "full disk": OSError(28, "No space left on device"),
+        "interrupt": KeyboardInterrupt(),
+        "unwritable text": UnicodeEncodeError,
+    }[failure]
     if failure != "unwritable text":
 
         def fail(*args):
@@ -37,22 +41,40 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 
 def test_numbers_that_json_has_no_word_for_become_null(tmp_path):
-    content = {"a": float("nan"), "b": [1.5, float("inf"), (float("-inf"), "x")], "c": {"d": 0, "e": True, "f": None}}
+    content = {
+        "a": float("nan"),
+        "b": [1.5, float("inf"), (float("-inf"), "x")],
+        "c": {"d": 0, "e": True, "f": None},
+    }
     write_json(tmp_path / "a.json", content)
-    read = json.loads((tmp_path / "a.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-    assert read == finite(content) == {"a": None, "b": [1.5, None, [None, "x"]], "c": {"d": 0, "e": True, "f": None}}
+    read = json.loads(
+        (tmp_path / "a.json").read_text(),
+        parse_constant=lambda word: pytest.fail(f"{word} is not JSON"),
+    )
+    assert (
+        read
+        == finite(content)
+        == {"a": None, "b": [1.5, None, [None, "x"]], "c": {"d": 0, "e": True, "f": None}}
+    )
 
 
 def test_a_record_tells_where_it_comes_from(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     content = RunRecord(tmp_path).content
-    assert content["job_id"] == "4711" and content["versions"].keys() == {"torch", "lightning", "hydra-core", "numpy"}
+    assert content["job_id"] == "4711" and content["versions"].keys() == {
+        "torch",
+        "lightning",
+        "hydra-core",
+        "numpy",
+    }
     assert content["started"] <= content["updated"]
 
 
 def test_the_commit_is_that_of_the_code():
     found = git_commit()
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     assert (found or "").rstrip("+") == head
 
 

@@ -53,7 +53,13 @@ def test_a_config_cannot_name_what_is_no_part(monkeypatch, target):
     def caught(*args, **kwargs):
         raise AssertionError("executed")
 
-    for owner, name in ((os, "system"), (subprocess, "Popen"), (builtins, "eval"), (torch.hub, "load"), (torch, "load")):
+    for owner, name in (
+        (os, "system"),
+        (subprocess, "Popen"),
+        (builtins, "eval"),
+        (torch.hub, "load"),
+        (torch, "load"),
+    ):
         monkeypatch.setattr(owner, name, caught)
     for allowed in (module.ALLOWED, FOREIGN):
         with pytest.raises(UserError, match="refused|does not exist"):
@@ -62,7 +68,12 @@ def test_a_config_cannot_name_what_is_no_part(monkeypatch, target):
 
 @pytest.mark.parametrize(
     "target",
-    ["src.datamodules.DigitsDataModule", "torch.optim.Adam", "lightning.pytorch.loggers.CSVLogger", "src.callbacks.figures.Figures"],
+    [
+        "src.datamodules.DigitsDataModule",
+        "torch.optim.Adam",
+        "lightning.pytorch.loggers.CSVLogger",
+        "src.callbacks.figures.Figures",
+    ],
 )
 def test_a_strangers_config_may_name_models_and_their_parts_only(target):
     assert isinstance(locate(target), type)
@@ -74,7 +85,13 @@ def test_targets_are_refused_at_any_depth():
     evil = {"_target_": "os.system"}
     for nested in (evil, [evil], {"a": [1, {"b": evil}]}):
         with pytest.raises(UserError, match="'os.system' is refused"):
-            build({"_target_": "src.models.priors.StandardNormal", "_recursive_": False, "dim": nested})
+            build(
+                {
+                    "_target_": "src.models.priors.StandardNormal",
+                    "_recursive_": False,
+                    "dim": nested,
+                }
+            )
 
 
 @pytest.mark.parametrize(
@@ -93,15 +110,29 @@ def test_a_misspelt_target_names_the_nearest(target, message):
 def test_building():
     prior = build({"_target_": "src.models.priors.StandardNormal", "dim": 3})
     assert isinstance(prior, StandardNormal) and prior().event_shape == (3,)
-    cfg = OmegaConf.create({"size": 5, "part": {"_target_": "src.models.posteriors.DiagonalGaussian", "in_features": "${size}"}})
+    cfg = OmegaConf.create(
+        {
+            "size": 5,
+            "part": {
+                "_target_": "src.models.posteriors.DiagonalGaussian",
+                "in_features": "${size}",
+            },
+        }
+    )
     assert isinstance(build(cfg.part, dim=2), DiagonalGaussian)
-    assert build(None) is None and build(prior) is prior and build({"no": "target"}) == {"no": "target"}
+    assert (
+        build(None) is None
+        and build(prior) is prior
+        and build({"no": "target"}) == {"no": "target"}
+    )
 
 
 def test_a_group_is_built_in_order_without_what_is_switched_off():
     stopping = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss"}
     built = build_each({"a": stopping, "b": None, "c": {}, "d": stopping | {"patience": 7}})
-    assert [type(one) for one in built] == [EarlyStopping] * 2 and [one.patience for one in built] == [3, 7]
+    assert [type(one) for one in built] == [EarlyStopping] * 2 and [
+        one.patience for one in built
+    ] == [3, 7]
     assert build_each(None) == []
 
 
@@ -112,7 +143,10 @@ def test_a_group_is_built_in_order_without_what_is_switched_off():
             {"_target_": "src.models.priors.StandardNormal", "dmi": 2},
             "'model.dmi' is not a setting of src.models.priors.StandardNormal; nearest: 'dim'",
         ),
-        ({"a": [{"_target_": "torch.optim.Adam", "learning": 1}]}, r"'model.a\[0\].learning' is not a setting of torch.optim.Adam"),
+        (
+            {"a": [{"_target_": "torch.optim.Adam", "learning": 1}]},
+            r"'model.a\[0\].learning' is not a setting of torch.optim.Adam",
+        ),
     ],
 )
 def test_an_unknown_key_is_named_with_its_place(node, message):
@@ -122,14 +156,23 @@ def test_an_unknown_key_is_named_with_its_place(node, message):
 
 def test_every_shipped_config_has_only_known_keys(compose_config):
     for data in ("data=digits",):
-        for override in ("logger=many", "callbacks=minimal", "trainer=ddp", "model/scheduler=cosine", "logger=mlflow", "logger=csv"):
+        for override in (
+            "logger=many",
+            "callbacks=minimal",
+            "trainer=ddp",
+            "model/scheduler=cosine",
+            "logger=mlflow",
+            "logger=csv",
+        ):
             cfg = compose_config(data, override, "paths.output_dir=/nowhere")
             for group in ("model", "data", "trainer", "callbacks", "logger"):
                 check_signatures(cfg[group], where=group)
 
 
 def test_a_class_that_has_moved_is_found_by_its_old_name(monkeypatch, tiny_config):
-    monkeypatch.setitem(module.ALIASES, "src.models.old.Normal01", "src.models.priors.StandardNormal")
+    monkeypatch.setitem(
+        module.ALIASES, "src.models.old.Normal01", "src.models.priors.StandardNormal"
+    )
     config = tiny_config() | {"prior": {"_target_": "src.models.old.Normal01", "dim": 4}}
     assert isinstance(build(config["prior"]), StandardNormal)
     assert isinstance(build(config, allowed=module.ALLOWED).latent.prior, StandardNormal)

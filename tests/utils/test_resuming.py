@@ -16,7 +16,12 @@ def run(tmp_path: Path) -> Path:
     (directory / ".hydra").mkdir(parents=True)
     (directory / "run.json").write_text("{}")
     saved = ["model=beta_vae", "trainer.max_epochs=5", "ckpt_path=old.ckpt"]
-    saved += ["++hydra.sweep.dir=/", "hydra/launcher=basic", "--config-dir=/elsewhere", "paths.output_dir=/elsewhere"]
+    saved += [
+        "++hydra.sweep.dir=/",
+        "hydra/launcher=basic",
+        "--config-dir=/elsewhere",
+        "paths.output_dir=/elsewhere",
+    ]
     (directory / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(saved))
     (directory / "checkpoints").mkdir()
     (directory / "checkpoints" / "last.ckpt").touch()
@@ -26,7 +31,12 @@ def run(tmp_path: Path) -> Path:
 def test_the_runs_own_choices_come_first_and_what_is_given_now_wins(run: Path) -> None:
     checkpoint = run / "checkpoints" / "last.ckpt"
     arguments = with_resumed_run([f"ckpt_path={checkpoint}", "trainer.max_epochs=9"])
-    assert arguments == ["model=beta_vae", "trainer.max_epochs=9", f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
+    assert arguments == [
+        "model=beta_vae",
+        "trainer.max_epochs=9",
+        f"ckpt_path='{checkpoint}'",
+        f"hydra.run.dir='{run}'",
+    ]
 
 
 def test_a_directory_that_is_asked_for_is_kept(run: Path) -> None:
@@ -34,7 +44,9 @@ def test_a_directory_that_is_asked_for_is_kept(run: Path) -> None:
     assert with_resumed_run(given) == given
 
 
-def test_last_is_the_newest_checkpoint_below_logs(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_is_the_newest_checkpoint_below_logs(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(run)
     with pytest.raises(UserError, match="finds no last.ckpt"):
         with_resumed_run(["ckpt_path=last"])

@@ -18,10 +18,21 @@ class FlatLatent(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, posterior: nn.Module, prior: nn.Module | None, decoder: nn.Module, likelihood: nn.Module
+        self,
+        encoder: nn.Module,
+        posterior: nn.Module,
+        prior: nn.Module | None,
+        decoder: nn.Module,
+        likelihood: nn.Module,
     ) -> None:
         super().__init__()
-        self.encoder, self.posterior, self.prior, self.decoder, self.likelihood = encoder, posterior, prior, decoder, likelihood
+        self.encoder, self.posterior, self.prior, self.decoder, self.likelihood = (
+            encoder,
+            posterior,
+            prior,
+            decoder,
+            likelihood,
+        )
 
     def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
         """q(z | x)."""
@@ -36,4 +47,6 @@ class FlatLatent(nn.Module):
         """k samples of z for every x, scored lazily."""
         q = self.encode(x, c)
         z = q.rsample((k,))
-        return Draw(x=x, z=z, q=q, p=None if self.prior is None else self.prior(c), px=self.decode(z, c))
+        return Draw(
+            x=x, z=z, q=q, p=None if self.prior is None else self.prior(c), px=self.decode(z, c)
+        )

@@ -39,7 +39,11 @@ class OptimalGaussian(Distribution):
         return self.loc
 
     def log_prob(self, value: Tensor) -> Tensor:
-        squares = mse_loss(self.loc, value.expand_as(self.loc), reduction="none").flatten(len(self.batch_shape)).sum(-1)
+        squares = (
+            mse_loss(self.loc, value.expand_as(self.loc), reduction="none")
+            .flatten(len(self.batch_shape))
+            .sum(-1)
+        )
         size = self.event_shape.numel()
         variance = (squares.mean() / size).clamp_min(1e-6)
         self.likelihood.observe(variance.detach())
@@ -69,20 +73,31 @@ class GaussianLikelihood(nn.Module):
     log_sigma: Tensor
 
     def __init__(
-        self, shape: Sequence[int], scale: Scale = "optimal", sigma: float = 0.1, parameters: int = 1, momentum: float = 0.05
+        self,
+        shape: Sequence[int],
+        scale: Scale = "optimal",
+        sigma: float = 0.1,
+        parameters: int = 1,
+        momentum: float = 0.05,
     ) -> None:
         super().__init__()
         if scale not in ("fixed", "learned", "per_pixel", "optimal"):
-            raise UserError(f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned, per_pixel, optimal")
+            raise UserError(
+                f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned, per_pixel, optimal"
+            )
         if parameters != (2 if scale == "per_pixel" else 1):
-            raise UserError(f"model.likelihood.scale={scale} needs parameters={2 if scale == 'per_pixel' else 1}")
+            raise UserError(
+                f"model.likelihood.scale={scale} needs parameters={2 if scale == 'per_pixel' else 1}"
+            )
         self.event_dim, self.scale, self.momentum = len(shape), scale, momentum
         start = torch.tensor(float(sigma)).log()
         if scale == "learned":
             self.log_sigma = nn.Parameter(start)
         else:
             self.register_buffer("log_sigma", start, persistent=False)
-        self.register_buffer("running_variance", torch.tensor(float(sigma) ** 2), persistent=scale == "optimal")
+        self.register_buffer(
+            "running_variance", torch.tensor(float(sigma) ** 2), persistent=scale == "optimal"
+        )
 
     def observe(self, variance: Tensor) -> None:
         """Move the running σ² towards a training batch's value."""
@@ -99,7 +114,11 @@ class GaussianLikelihood(nn.Module):
             sigma = bounded(parts[1], -6.0, 3.0).exp()
         else:
             sigma = self.log_sigma.exp()
-        return Independent(Normal(parts[0], sigma.expand_as(parts[0]), validate_args=False), self.event_dim, validate_args=False)
+        return Independent(
+            Normal(parts[0], sigma.expand_as(parts[0]), validate_args=False),
+            self.event_dim,
+            validate_args=False,
+        )
 
 
 class LaplaceLikelihood(nn.Module):
@@ -117,7 +136,11 @@ class LaplaceLikelihood(nn.Module):
     log_b: Tensor
 
     def __init__(
-        self, shape: Sequence[int], scale: Literal["fixed", "learned"] = "learned", b: float = 0.1, parameters: int = 1
+        self,
+        shape: Sequence[int],
+        scale: Literal["fixed", "learned"] = "learned",
+        b: float = 0.1,
+        parameters: int = 1,
     ) -> None:
         super().__init__()
         if scale not in ("fixed", "learned"):
@@ -131,7 +154,11 @@ class LaplaceLikelihood(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
         loc = full_precision(features).squeeze(-1 - self.event_dim)
-        return Independent(Laplace(loc, self.log_b.exp().expand_as(loc), validate_args=False), self.event_dim, validate_args=False)
+        return Independent(
+            Laplace(loc, self.log_b.exp().expand_as(loc), validate_args=False),
+            self.event_dim,
+            validate_args=False,
+        )
 
 
 class BernoulliLikelihood(nn.Module):
@@ -154,4 +181,6 @@ class BernoulliLikelihood(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
         logits = full_precision(features).squeeze(-1 - self.event_dim)
-        return Independent(Bernoulli(logits=logits, validate_args=False), self.event_dim, validate_args=False)
+        return Independent(
+            Bernoulli(logits=logits, validate_args=False), self.event_dim, validate_args=False
+        )

@@ -23,7 +23,9 @@ def pyramid(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]
 
 def _picture(shape: Sequence[int], network: str) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape[1:]) < 8:
-        raise UserError(f"{network} takes pictures of shape [C, H, W] with H and W at least 8, not {list(shape)}")
+        raise UserError(
+            f"{network} takes pictures of shape [C, H, W] with H and W at least 8, not {list(shape)}"
+        )
     channels, height, width = shape
     return channels, height, width
 
@@ -37,7 +39,9 @@ def _down(c_in: int, c_out: int) -> nn.Conv2d:
     return nn.Conv2d(c_in, c_out, kernel_size=4, stride=2, padding=1)
 
 
-def _up(c_in: int, c_out: int, source: tuple[int, int], goal: tuple[int, int]) -> nn.ConvTranspose2d:
+def _up(
+    c_in: int, c_out: int, source: tuple[int, int], goal: tuple[int, int]
+) -> nn.ConvTranspose2d:
     odd = (goal[0] - 2 * source[0], goal[1] - 2 * source[1])
     return nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1, output_padding=odd)
 
@@ -47,7 +51,10 @@ class ResidualConv(nn.Module):
 
     def __init__(self, channels: int, act: str) -> None:
         super().__init__()
-        first, last = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)
+        first, last = (
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
         self.body = nn.Sequential(
             nn.GroupNorm(gcd(8, channels), channels),
             activation(act),
@@ -64,20 +71,40 @@ class ResidualConv(nn.Module):
 
 
 def picture_encoder(
-    shape: Sequence[int], out_features: int, channels: int, largest: int, act: str, blocks: int, name: str
+    shape: Sequence[int],
+    out_features: int,
+    channels: int,
+    largest: int,
+    act: str,
+    blocks: int,
+    name: str,
 ) -> nn.Sequential:
     """Strided convolutions, ``blocks`` residual blocks a size, one linear layer."""
     c_in, height, width = _picture(shape, name)
     sizes = pyramid(height, width)
     layers: list[nn.Module] = []
     for c_out in _widths(channels, len(sizes) - 1, largest):
-        layers += [_down(c_in, c_out), *(ResidualConv(c_out, act) for _ in range(blocks)), activation(act)]
+        layers += [
+            _down(c_in, c_out),
+            *(ResidualConv(c_out, act) for _ in range(blocks)),
+            activation(act),
+        ]
         c_in = c_out
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_in * prod(sizes[-1]), out_features), activation(act))
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(c_in * prod(sizes[-1]), out_features), activation(act)
+    )
 
 
 def picture_decoder(
-    latent_dim: int, shape: Sequence[int], parameters: int, width: int, channels: int, largest: int, act: str, blocks: int, name: str
+    latent_dim: int,
+    shape: Sequence[int],
+    parameters: int,
+    width: int,
+    channels: int,
+    largest: int,
+    act: str,
+    blocks: int,
+    name: str,
 ) -> nn.Sequential:
     """Two linear layers, then ``picture_encoder`` walked back; the result is (B, P·C, H, W)."""
     c_image, *picture = _picture(shape, name)
@@ -98,11 +125,18 @@ class ConvEncoder(nn.Module):
     kinds = ("image",)
 
     def __init__(
-        self, shape: Sequence[int], out_features: int = 256, channels: int = 32, max_channels: int = 256, act: str = "relu"
+        self,
+        shape: Sequence[int],
+        out_features: int = 256,
+        channels: int = 32,
+        max_channels: int = 256,
+        act: str = "relu",
     ) -> None:
         super().__init__()
         self.out_features = out_features
-        self.net = picture_encoder(shape, out_features, channels, max_channels, act, 0, "ConvEncoder")
+        self.net = picture_encoder(
+            shape, out_features, channels, max_channels, act, 0, "ConvEncoder"
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -125,7 +159,9 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.split = (parameters, shape[0])
-        self.net = picture_decoder(latent_dim, shape, parameters, width, channels, max_channels, act, 0, "ConvDecoder")
+        self.net = picture_decoder(
+            latent_dim, shape, parameters, width, channels, max_channels, act, 0, "ConvDecoder"
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         return self.net(z).unflatten(1, self.split)
@@ -150,7 +186,9 @@ class ResNetEncoder(nn.Module):
         self.net = (
             residual_mlp(shape[0], out_features, out_features, 2 * blocks, act)
             if len(shape) == 1
-            else picture_encoder(shape, out_features, channels, max_channels, act, blocks, "ResNetEncoder")
+            else picture_encoder(
+                shape, out_features, channels, max_channels, act, blocks, "ResNetEncoder"
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,7 +216,17 @@ class ResNetDecoder(nn.Module):
         self.net = (
             residual_mlp(latent_dim, parameters * shape[0], width, 2 * blocks, act)
             if len(shape) == 1
-            else picture_decoder(latent_dim, shape, parameters, width, channels, max_channels, act, blocks, "ResNetDecoder")
+            else picture_decoder(
+                latent_dim,
+                shape,
+                parameters,
+                width,
+                channels,
+                max_channels,
+                act,
+                blocks,
+                "ResNetDecoder",
+            )
         )
 
     def forward(self, z: Tensor) -> Tensor:

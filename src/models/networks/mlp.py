@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from src.utils.errors import UserError
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+}
 
 
 def activation(name: str) -> nn.Module:
@@ -22,11 +28,17 @@ class MLPEncoder(nn.Module):
 
     kinds = ("image", "vector", "sequence")
 
-    def __init__(self, shape: Sequence[int], out_features: int = 512, depth: int = 2, act: str = "relu") -> None:
+    def __init__(
+        self, shape: Sequence[int], out_features: int = 512, depth: int = 2, act: str = "relu"
+    ) -> None:
         super().__init__()
         self.out_features = out_features
         widths = [prod(shape)] + [out_features] * depth
-        layers = [m for i, o in zip(widths, widths[1:], strict=False) for m in (nn.Linear(i, o), activation(act))]
+        layers = [
+            m
+            for i, o in zip(widths, widths[1:], strict=False)
+            for m in (nn.Linear(i, o), activation(act))
+        ]
         self.net = nn.Sequential(nn.Flatten(), *layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,11 +51,21 @@ class MLPDecoder(nn.Module):
     kinds = MLPEncoder.kinds
 
     def __init__(
-        self, latent_dim: int, shape: Sequence[int], parameters: int = 1, width: int = 512, depth: int = 2, act: str = "relu"
+        self,
+        latent_dim: int,
+        shape: Sequence[int],
+        parameters: int = 1,
+        width: int = 512,
+        depth: int = 2,
+        act: str = "relu",
     ) -> None:
         super().__init__()
         widths = [latent_dim] + [width] * depth
-        layers = [m for i, o in zip(widths, widths[1:], strict=False) for m in (nn.Linear(i, o), activation(act))]
+        layers = [
+            m
+            for i, o in zip(widths, widths[1:], strict=False)
+            for m in (nn.Linear(i, o), activation(act))
+        ]
         self.net = nn.Sequential(*layers, nn.Linear(widths[-1], parameters * prod(shape)))
         self.out_shape = (parameters, *shape)
 
@@ -65,10 +87,15 @@ class ResidualLinear(nn.Module):
         return h + self.body(h)
 
 
-def residual_mlp(features_in: int, features_out: int, width: int, depth: int, act: str) -> nn.Sequential:
+def residual_mlp(
+    features_in: int, features_out: int, width: int, depth: int, act: str
+) -> nn.Sequential:
     """Linear → ``depth`` residual blocks → norm, activation, linear."""
     blocks = [ResidualLinear(width, act) for _ in range(depth)]
     return nn.Sequential(
-        nn.Linear(features_in, width), *blocks, nn.LayerNorm(width), activation(act), nn.Linear(width, features_out)
+        nn.Linear(features_in, width),
+        *blocks,
+        nn.LayerNorm(width),
+        activation(act),
+        nn.Linear(width, features_out),
     )
-

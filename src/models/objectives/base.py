@@ -26,7 +26,10 @@ class Terms:
     @property
     def loss(self) -> Tensor:
         """The weighted sum; the batch mean is taken here and nowhere else."""
-        means = [weight * self.penalties.get(name, self.values[name]).mean() for name, weight in self.weights.items()]
+        means = [
+            weight * self.penalties.get(name, self.values[name]).mean()
+            for name, weight in self.weights.items()
+        ]
         return torch.stack(means).sum()
 
 
@@ -48,7 +51,9 @@ class Objective(nn.Module):
         super().__init__()
         self.names = list(weights)
         self.num_samples = num_samples
-        self.register_buffer("target", torch.tensor([float(w) for w in weights.values()]), persistent=False)
+        self.register_buffer(
+            "target", torch.tensor([float(w) for w in weights.values()]), persistent=False
+        )
         self.register_buffer("current", self.target.clone(), persistent=False)
 
     def weight(self, name: str) -> Tensor:
@@ -62,7 +67,9 @@ class Objective(nn.Module):
             UserError: there is no weight of that name.
         """
         if name not in self.names:
-            raise UserError(f"{type(self).__name__} has no weight '{name}' to schedule{nearest(name, self.names)}")
+            raise UserError(
+                f"{type(self).__name__} has no weight '{name}' to schedule{nearest(name, self.names)}"
+            )
         index = self.names.index(name)
         self.current[index] = self.target[index] * fraction
 

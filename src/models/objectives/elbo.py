@@ -13,7 +13,9 @@ from src.utils.errors import UserError
 def kl_per_dimension(draw: Draw) -> Tensor:
     """KL(q(z_d | x) ‖ p(z_d)) in nats, (B, D), for a factorised posterior and prior."""
     if not (isinstance(draw.q, Independent) and isinstance(draw.p, Independent)):
-        raise NotImplementedError("the KL has no value per dimension here: posterior or prior is not factorised")
+        raise NotImplementedError(
+            "the KL has no value per dimension here: posterior or prior is not factorised"
+        )
     return kl_divergence(draw.q.base_dist, draw.p.base_dist)
 
 
@@ -53,11 +55,21 @@ class ELBO(Objective):
         num_samples: int = 1,
     ) -> None:
         if free_bits_mode not in ("per_sample", "batch_mean"):
-            raise UserError(f"model.objective.free_bits_mode='{free_bits_mode}' is unknown; choices: per_sample, batch_mean")
+            raise UserError(
+                f"model.objective.free_bits_mode='{free_bits_mode}' is unknown; choices: per_sample, batch_mean"
+            )
         if free_bits and capacity is not None:
-            raise UserError("model.objective: free_bits and capacity both rewrite the KL; set one of them")
-        super().__init__({"kl": beta} | ({} if capacity is None else {"capacity": capacity}), num_samples)
-        self.free_bits, self.free_bits_mode, self.has_capacity = free_bits, free_bits_mode, capacity is not None
+            raise UserError(
+                "model.objective: free_bits and capacity both rewrite the KL; set one of them"
+            )
+        super().__init__(
+            {"kl": beta} | ({} if capacity is None else {"capacity": capacity}), num_samples
+        )
+        self.free_bits, self.free_bits_mode, self.has_capacity = (
+            free_bits,
+            free_bits_mode,
+            capacity is not None,
+        )
 
     def forward(self, draw: Draw) -> Terms:
         rate = kl(draw)

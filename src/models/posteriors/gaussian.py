@@ -27,7 +27,9 @@ class DiagonalGaussian(nn.Module):
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
         mean, raw = full_precision(self.head(features)).chunk(2, dim=-1)
         log_scale = bounded(raw, -8.0, 4.0)
-        return Independent(Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False)
+        return Independent(
+            Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False
+        )
 
 
 class DeltaPosterior(nn.Module):
