@@ -5,7 +5,11 @@
 
 import math
 import os
+import platform
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -137,7 +141,13 @@ class Stopwatch(BatchLoader):
         last_chunks: seconds of each epoch's last chunk with validation and checkpoints, up to the next epoch.
     """
 
-    def __init__(self, loader: BatchLoader, workload: Workload, bare: Callable[[], None], stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loader: BatchLoader,
+        workload: Workload,
+        bare: Callable[[], None],
+        stop: Callable[[], None],
+    ) -> None:
         super().__init__(loader.tensors, loader.sampler)
         self.workload, self.bare_step, self.stop = workload, bare, stop
         self.ours: list[float] = []
@@ -193,11 +203,22 @@ class Timing:
             f"{low:.3f} to {high:.3f}",
             f"≥ {self.workload.target:.2f}",
             str(self.workload.chunks),
-            f"{1e3 * median(self.epoch_ends):.0f} / {self.workload.steps}" if self.epoch_ends else "",
+            f"{1e3 * median(self.epoch_ends):.0f} / {self.workload.steps}"
+            if self.epoch_ends
+            else "",
         ]
 
 
-HEADER = ["training", "bare, ms", "ours, ms", "throughput", "half of the pairs", "target", "pairs", "epoch end, ms / steps"]
+HEADER = [
+    "training",
+    "bare, ms",
+    "ours, ms",
+    "throughput",
+    "half of the pairs",
+    "target",
+    "pairs",
+    "epoch end, ms / steps",
+]
 
 
 class Terminal:
@@ -266,8 +287,18 @@ def time_training(workload: Workload) -> Timing:
         directory = Path(cfg.paths.output_dir)
         trainer, model, data, _ = assemble(cfg, directory, RunRecord(directory, name=cfg.name))
         data.splits = synthetic(workload)
-        bare = BareLoop(build(cfg.model, compile=False).latent, data.floats("train"), workload.batch_size, cfg.model.optimizer.lr)
-        watch = Stopwatch(data.train_dataloader(), workload, bare.step, lambda: setattr(trainer, "should_stop", True))
+        bare = BareLoop(
+            build(cfg.model, compile=False).latent,
+            data.floats("train"),
+            workload.batch_size,
+            cfg.model.optimizer.lr,
+        )
+        watch = Stopwatch(
+            data.train_dataloader(),
+            workload,
+            bare.step,
+            lambda: setattr(trainer, "should_stop", True),
+        )
         data.train_dataloader = lambda: watch
         trainer.fit(model, datamodule=data)
     step = median(watch.ours)

@@ -60,21 +60,14 @@ class TestReport(Callback):
         values |= {name: total / values["num_samples"] for name, total in sums.items()}
         if not trainer.is_global_zero:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        found = [data.labels(split) for split in ("train", "test")]
-        labels = (
-            None
-            if found[0] is None or found[1] is None
-            else (found[0][:BASELINE_ROWS], found[1][:BASELINE_ROWS])
-        )
+        model: Any = pl_module
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        train, test = (data.floats(split, BASELINE_ROWS) for split in ("train", "test"))
+        labels = None
+        if data.labels("train") is not None and data.labels("test") is not None:
+            labels = data.labels("train")[: len(train)], data.labels("test")[: len(test)]
         with isolated_rng(0):
-            self.report = summarise(
-                pl_module,
-                values,
-                data.floats("train", BASELINE_ROWS),
-                data.floats("test", BASELINE_ROWS),
-                labels,  # type: ignore[arg-type]
-            )
+            self.report = summarise(model, values, train, test, labels)
         content = self.report.as_dict() | {"importance_samples": self.k} | self.extra
         write_json(self.directory / RESULTS_FILE, content)
         # The same numbers go to every logger under the same names.

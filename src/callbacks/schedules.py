@@ -55,11 +55,7 @@ class ScheduleWeight(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self.duration:
-            steps_per_unit = (
-                1
-                if self.unit == "step"
-                else max(trainer.num_training_batches / trainer.accumulate_grad_batches, 1)
-            )
-            pl_module.objective.set_weight(
-                self.weight, self.fraction(trainer.global_step / steps_per_unit)
-            )  # type: ignore[union-attr,operator]
+            an_epoch = max(trainer.num_training_batches / trainer.accumulate_grad_batches, 1)
+            progress = trainer.global_step / (1 if self.unit == "step" else an_epoch)
+            objective: Any = pl_module.objective
+            objective.set_weight(self.weight, self.fraction(progress))

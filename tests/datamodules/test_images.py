@@ -228,7 +228,7 @@ NAN = np.where(np.arange(20)[:, None, None] == 3, np.nan, GREY / 255)
 BAD = {
     "missing": (
         lambda root: root / "nowhere",
-        r"data.path=.*nowhere does not exist \(the folder .* does\)",
+        r"data.path=.*nowhere does not exist; its folder .* is there$",
     ),
     "empty folder": (empty_folder, "nothing holds no pictures; endings that are read: .png"),
     "other file": (
