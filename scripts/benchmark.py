@@ -3,6 +3,7 @@
 ``python scripts/benchmark.py`` lists the benchmarks; ``--write`` puts a table into docs/benchmarks.md.
 """
 
+import argparse
 import math
 import os
 import platform
@@ -12,23 +13,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
+from rich.console import Console
+from rich.table import Table as RichTable
 from torch import Tensor, nn
 
 from src.datamodules.loader import BatchLoader
 from src.experiment import assemble
-from src.runs.record import RunRecord
+from src.runs.record import RunRecord, write_atomic
 from src.utils.build import build
 from src.utils.main import CONF, register_resolvers
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 WARM_UP = 2  # chunks
 
@@ -225,7 +228,7 @@ class Terminal:
     """A terminal nobody looks at: the progress bar draws as it would for a person."""
 
     def __init__(self) -> None:
-        self.sink = open(os.devnull, "w", encoding="utf-8")
+        self.sink = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (as long as the process)
 
     def isatty(self) -> bool:
         return True
@@ -309,3 +312,62 @@ def time_training(workload: Workload) -> Timing:
 def training(workloads: Sequence[Workload] = WORKLOADS) -> tuple[list[str], list[list[str]]]:
     """A training step of ours against a bare PyTorch loop."""
     return HEADER, [time_training(workload).row() for workload in workloads]
+
+
+def configuration(runs: int = 9) -> tuple[list[str], list[list[str]]]:
+    """Wall time of composing and printing the config over that of importing Hydra."""
+    commands = {
+        "python -c 'import hydra'": [sys.executable, "-c", "import hydra"],
+        "run_experiment.py --cfg job": [sys.executable, "run_experiment.py", "--cfg", "job"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            seconds[name].append(time.perf_counter() - start)
+    base, ours = (median(values) for values in seconds.values())
+    row = ["--cfg job", f"{1e3 * base:.0f}", f"{1e3 * ours:.0f}", f"{ours / base:.2f}", "≤ 2.00"]
+    return ["configuration", "import hydra, ms", "ours, ms", "ratio", "target"], [row]
+
+
+BENCHMARKS: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
+    "training": training,
+    "configuration": configuration,
+}
+
+
+def write_page(name: str, header: list[str], rows: list[list[str]]) -> None:
+    """Replace the table of one benchmark in docs/benchmarks.md."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    where = f"torch {torch.__version__}, {os.cpu_count()} cores, {platform.machine()}"
+    before, rest = PAGE.read_text().split(begin)
+    after = rest.split(end)[1]
+    table = "\n".join([begin, "", *lines, "", f"Measured with {where}.", "", end])
+    write_atomic(PAGE, before + table + after)
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or say which there are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"one or more of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs")
+    arguments = parser.parse_args()
+    if not arguments.name:
+        for name, benchmark in BENCHMARKS.items():
+            print(f"{name:15}{benchmark.__doc__}")
+    for name in arguments.name:
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark '{name}'; choices: {', '.join(BENCHMARKS)}")
+        header, rows = BENCHMARKS[name]()
+        table = RichTable(*header, title=name)
+        for row in rows:
+            table.add_row(*row)
+        Console(width=140).print(table)
+        if arguments.write:
+            write_page(name, header, rows)
+
+
+if __name__ == "__main__":
+    main()

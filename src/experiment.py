@@ -1,30 +1,35 @@
 """One experiment from its config to its results, and the record of how it ended."""
 
-import errno
 import logging
-import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from src.callbacks.checkpoints import AtomicCheckpoints
+from src.callbacks.endings import closed, recorded
 from src.callbacks.figures import Figures
-from src.callbacks.loggers import close
 from src.callbacks.report import TestReport
 from src.callbacks.run_logger import RunLogger
-from src.callbacks.run_state import RunState, RunStopped
+from src.callbacks.run_state import RunState
 from src.models.compat import check_data
-from src.runs.loading import WEIGHTS, check_state, load_model, read_checkpoint, save_model
+from src.runs.control import clear
+from src.runs.loading import (
+    WEIGHTS,
+    check_state,
+    load_model,
+    read_checkpoint,
+    read_plain_config,
+    save_model,
+)
 from src.runs.reading import ALIVE, read_run
 from src.runs.record import CONFIG_FILE, RUN_FILE, RunRecord, write_atomic
 from src.utils.build import FOREIGN, build, build_each, check_signatures
@@ -43,7 +48,6 @@ ROOT_TYPES = {
     "ckpt_path": str | None,
     "optimized_metric": str | None,
 }
-EXIT_STATUS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -55,25 +59,27 @@ def train(cfg: DictConfig) -> float | None:
     directory = Path(cfg.paths.output_dir)
     check_root(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
-    checkpoint = _checked_checkpoint(cfg, directory) if first else None
-    record = _start_record(cfg, directory) if first else None
+    first = getattr(rank_zero_only, "rank", 0) == 0
     _one_line_once()
+    if first and cfg.ckpt_path:
+        _check_checkpoint(cfg, directory)
+    record = _start_record(cfg, directory) if first else None
     with recorded(record), many_processes():
         if first:
             write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
         trainer, model, data, report = assemble(cfg, directory, record)
-        if checkpoint is not None:
-            check_state(model, checkpoint["state_dict"], f"ckpt_path={cfg.ckpt_path}")
         with closed(trainer.loggers):
             if cfg.train:
                 trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
-            optimized = _optimized(trainer, cfg.optimized_metric)
-            _test(trainer, model, data, cfg, report)
+            watched = dict(trainer.callback_metrics)
+            tested = _load_what_is_tested(trainer, model, cfg)
+            report.extra = {"checkpoint": tested}
+            if cfg.test:
+                trainer.test(model, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             save_model(model, portable(plain["model"]), directory / "model")
             log.info("the run is in %s", directory)
-        return optimized
+        return _optimized(trainer, watched | trainer.callback_metrics, cfg.optimized_metric)
 
 
 def assemble(
@@ -113,8 +119,14 @@ def check_root(cfg: DictConfig) -> None:
     for key, kind in ROOT_TYPES.items():
         if not isinstance(cfg[key], kind) or (isinstance(cfg[key], bool) and kind is int):
             raise UserError(f"{key}={cfg[key]} must be of type {getattr(kind, '__name__', kind)}")
-    if cfg.importance_samples < 1:
-        raise UserError(f"importance_samples={cfg.importance_samples} must be at least 1")
+    for key, value in (
+        ("importance_samples", cfg.importance_samples),
+        ("trainer.log_every_n_steps", cfg.trainer.get("log_every_n_steps", 1)),
+    ):
+        if value < 1:
+            raise UserError(f"{key}={value} must be at least 1")
+    if not cfg.train and not cfg.ckpt_path:
+        raise UserError("train=false needs ckpt_path=<the weights to test>")
 
 
 def portable(model: dict[str, Any]) -> dict[str, Any]:
@@ -126,116 +138,64 @@ def portable(model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def closed(loggers: list[Logger]) -> Iterator[None]:
-    """End the trackers' runs however what happens inside ends."""
-    try:
-        yield
-    except BaseException:
-        close(loggers, failed=True)
-        raise
-    close(loggers, failed=False)
-
-
-@contextmanager
-def recorded(record: RunRecord | None) -> Iterator[None]:
-    """Write into ``run.json`` how what happens inside ends."""
-
-    def tell(**fields: Any) -> None:
-        try:
-            if record is not None:
-                record.update(**fields)
-        except (
-            OSError
-        ) as error:  # a full disk must not hide what ended the run; readers will find it dead
-            log.error("run.json could not be written: %s", error)
-
-    try:
-        yield
-    except RunStopped as stop:
-        tell(state="stopped", error=None)
-        log.info(
-            "%s; go on with ckpt_path=%s",
-            stop,
-            record.directory / "checkpoints" / "last.ckpt" if record else "…",
-        )
-        if stop.signal:
-            sys.exit(EXIT_STATUS[stop.signal])
-    except KeyboardInterrupt:
-        tell(state="stopped", error="interrupted")
-        raise
-    except OSError as error:
-        tell(state="failed", error=f"{type(error).__name__}: {error}")
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full: {error.filename or 'the run'} could not be written; earlier checkpoints are kept"
-            ) from error
-        raise
-    except BaseException as error:
-        tell(state="failed", error=f"{type(error).__name__}: {error}")
-        raise
-    else:
-        tell(state="finished")
-
-
 def _one_line_once() -> None:
     """Leave Lightning's messages to Hydra's handlers, and out what is advertisement."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
-    warnings.filterwarnings(
-        "ignore", message=".*LeafSpec.*"
-    )  # Lightning calls what torch has deprecated
+    # Lightning calls what torch has deprecated.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "💡" not in record.getMessage()
     )
 
 
-def _checked_checkpoint(cfg: DictConfig, directory: Path) -> dict[str, Any] | None:
-    """Open the checkpoint before anything of the run it belongs to is touched."""
-    if not cfg.ckpt_path:
-        return None
+def _check_checkpoint(cfg: DictConfig, directory: Path) -> None:
+    """Refuse a checkpoint that does not fit, before anything of the run it belongs to is touched."""
     checkpoint = read_checkpoint(cfg.ckpt_path)
     if (directory / RUN_FILE).exists() and (state := read_run(directory).state) in ALIVE:
         raise UserError(
             f"{directory} is {state}: stop it first with python -m src.runs stop {directory}"
         )
-    return checkpoint
+    check_data(cfg.model, cfg.data, data_configs)
+    check_state(build(cfg.model), checkpoint["state_dict"], f"ckpt_path={cfg.ckpt_path}")
 
 
 def _start_record(cfg: DictConfig, directory: Path) -> RunRecord:
-    command = " ".join(["python", *sys.argv])
+    clear(directory)  # a request to an earlier training of this run
+    hydra = HydraConfig.get()
     return RunRecord(
-        directory, name=cfg.name, tags=list(cfg.tags), command=command, resumed_from=cfg.ckpt_path
+        directory,
+        name=cfg.name,
+        tags=list(cfg.tags),
+        command=" ".join(["python", *sys.argv]),
+        overrides=list(hydra.overrides.task),
+        resumed_from=cfg.ckpt_path,
     )
 
 
-def _test(trainer: Trainer, model: Any, data: Any, cfg: DictConfig, report: TestReport) -> None:
-    """Load the best weights there are and test them."""
+def _load_what_is_tested(trainer: Trainer, model: Any, cfg: DictConfig) -> str:
+    """Load the best weights there are; says which."""
     checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
     best = next((c.best_model_path for c in checkpoints if c.best_model_path and c.monitor), "")
-    if best:
-        model.load_state_dict(read_checkpoint(best)["state_dict"])
-    report.extra = {"checkpoint": Path(best).name if best else "last weights"}
-    if cfg.test:
-        trainer.test(model, datamodule=data, verbose=False)
+    path = best if cfg.train else cfg.ckpt_path
+    if not path:
+        return "last weights"
+    model.load_state_dict(read_checkpoint(path)["state_dict"])
+    return Path(path).name
 
 
-def _optimized(trainer: Trainer, name: str | None) -> float | None:
+def _optimized(trainer: Trainer, metrics: dict[str, Any], name: str | None) -> float | None:
     """The best value of a metric that a checkpoint watched, else its last value."""
-    if not name or not trainer.callback_metrics:
+    if not name or not metrics:
         return None
     for callback in trainer.checkpoint_callbacks:
-        if (
-            isinstance(callback, ModelCheckpoint)
-            and callback.monitor == name
-            and callback.best_model_score is not None
-        ):
-            return float(callback.best_model_score)
-    if name not in trainer.callback_metrics:
-        raise UserError(
-            f"optimized_metric='{name}' is not logged{nearest(name, trainer.callback_metrics)}"
-        )
-    return float(trainer.callback_metrics[name])
+        if isinstance(callback, ModelCheckpoint) and callback.monitor == name:
+            score = callback.best_model_score
+            if score is not None:
+                return float(score)
+    if name not in metrics:
+        raise UserError(f"optimized_metric='{name}' is not logged{nearest(name, metrics)}")
+    return float(metrics[name])
 
 
 def evaluate_run(cfg: DictConfig) -> None:
@@ -246,7 +206,9 @@ def evaluate_run(cfg: DictConfig) -> None:
     """
     _one_line_once()
     run = read_run(cfg.run)
-    config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(run.path / CONFIG_FILE))  # type: ignore[assignment]
+    config = read_plain_config(run.path / CONFIG_FILE)
+    if not {"model", "data"} <= config.keys():
+        raise UserError(f"{run.path / CONFIG_FILE} names no model and data to evaluate")
     data = build(config["data"], allowed=("src.datamodules.",))
     if not (run.path / "model" / WEIGHTS).exists():
         _model_from_checkpoint(run.path, portable(config["model"]))

@@ -65,11 +65,12 @@ class Figures(Callback):
             figures.latent_scatter(z, None if labels is None else labels[:SCATTERED]),
         )
         spread = z.var(0)
-        information = spread
+        information, unit = spread, "variance"
         if model.latent.prior is not None:
             yield "samples", figures.samples(model.sample(64).cpu())
             if isinstance(q, Independent) and isinstance(p := model.prior(), Independent):
                 information = kl_divergence(q.base_dist, p.base_dist).mean(0).cpu()
+                unit = "nats"
                 yield (
                     "kl_per_dimension",
                     figures.kl_per_dimension(information, spread > ACTIVE_VARIANCE),
@@ -77,7 +78,7 @@ class Figures(Callback):
         dimensions = information.argsort(descending=True)[:TRAVERSED].tolist()
         values = torch.linspace(-3, 3, 9)
         grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()
-        yield "traversals", figures.traversals(grid, values, dimensions, information)
+        yield "traversals", figures.traversals(grid, values, dimensions, information, unit)
         curves = figures.loss_curves(Run(self.directory, "", {}).metrics())
         if curves is not None:
             yield "loss_curves", curves

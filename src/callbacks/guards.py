@@ -32,7 +32,10 @@ class StopOnNaN(Callback):
         self._check(trainer, torch.stack([torch.isfinite(tensor).all() for tensor in floats]).all())
 
     def _check(self, trainer: Trainer, finite: torch.Tensor) -> None:
-        if not bool(finite):
+        good = bool(finite)
+        if trainer.world_size > 1:
+            good = trainer.strategy.reduce_boolean_decision(good, all=True)
+        if not good:
             raise UserError(
                 f"the loss is not finite at step {trainer.global_step}; the last good checkpoint is kept. "
                 "A lower model.optimizer.lr or trainer.gradient_clip_val=1 often helps"

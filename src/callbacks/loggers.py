@@ -26,7 +26,7 @@ class WandbRunLogger(WandbLogger):
     ) -> None:
         folder = Path(save_dir).absolute()
         for name in ("CACHE", "CONFIG", "DATA"):
-            os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / "wandb"))
+            os.environ[f"WANDB_{name}_DIR"] = str(folder / "wandb")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         os.environ.setdefault("WANDB_SILENT", "true")
         own_id = id or hashlib.sha1(str(folder).encode()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """The test of a trained model, written where people and programs look for it."""
 
 import logging
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from src.evaluation.report import BASELINE_ROWS, Report, batch_sums, summarise
+from src.evaluation.report import BASELINE_ELEMENTS, BASELINE_ROWS, Report, batch_sums, summarise
 from src.runs.record import RESULTS_FILE, write_json
 from src.utils.seeding import isolated_rng
 
@@ -62,13 +63,15 @@ class TestReport(Callback):
             return
         model: Any = pl_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        train, test = (data.floats(split, BASELINE_ROWS) for split in ("train", "test"))
+        rows = min(BASELINE_ROWS, BASELINE_ELEMENTS // prod(data.shape))
+        train, test = (data.floats(split, rows) for split in ("train", "test"))
         labels = None
         if data.labels("train") is not None and data.labels("test") is not None:
             labels = data.labels("train")[: len(train)], data.labels("test")[: len(test)]
         with isolated_rng(0):
             self.report = summarise(model, values, train, test, labels)
-        content = self.report.as_dict() | {"importance_samples": self.k} | self.extra
+        facts = {"importance_samples": self.k, "baseline_rows": [len(train), len(test)]}
+        content = self.report.as_dict() | facts | self.extra
         write_json(self.directory / RESULTS_FILE, content)
         # The same numbers go to every logger under the same names.
         for logger in trainer.loggers:

@@ -9,14 +9,16 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
-from src.runs.control import PAUSE, RESUME, STOP, clear, pending
+from src.runs.control import PAUSE, RESUME, STOP, pending
 from src.runs.record import RunRecord
 from src.utils.seeding import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
-NOTHING, STOP_NOW, PAUSE_NOW, RESUME_NOW = range(4)
+# In the order of what wins when the processes disagree.
+NOTHING, RESUME_NOW, PAUSE_NOW, STOP_NOW = range(4)
 CODES = {None: NOTHING, STOP: STOP_NOW, PAUSE: PAUSE_NOW, RESUME: RESUME_NOW}
 
 
@@ -25,19 +27,22 @@ class RunStopped(Exception):
 
     Attributes:
         signal: SIGINT or SIGTERM; None when it was a request.
-        step: optimiser steps taken.
+        step: optimiser steps taken; None outside the training loop.
     """
 
-    def __init__(self, by: str | None, step: int) -> None:
-        super().__init__(f"stopped by {by or 'request'} after step {step}")
+    def __init__(self, by: str | None, step: int | None) -> None:
+        when = "outside the training loop" if step is None else f"after step {step}"
+        super().__init__(f"stopped by {by or 'request'} {when}")
         self.signal, self.step = by, step
 
 
-class RunState(Callback):
+class RunState(Checkpoint):
     """Keeps ``run.json`` true and honours requests at the next batch, on every process of a run at once.
 
     A request comes from the run's ``request`` file or, as a stop, from SIGINT or SIGTERM; a second signal ends
     the process at once. Before a stop or a pause takes effect, ``last.ckpt`` is written.
+
+    It is a ``Checkpoint`` so that Lightning calls it after those that save the best and last weights.
 
     Args:
         record: the run's record; None on processes other than the first.
@@ -49,7 +54,7 @@ class RunState(Callback):
         self.record, self.directory, self.config = record, directory, config
         self._signal: str | None = None
         self._handlers: dict[int, Any] = {}
-        self._restored: dict[str, Any] | None = None
+        self._restored: list[dict[str, Any]] | None = None
         self._told = 0.0
 
     @property
@@ -58,21 +63,28 @@ class RunState(Callback):
         return self.directory / "checkpoints" / "last.ckpt"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        clear(self.directory)
         self._tell(trainer, state="running", device=_device_name(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Only now: Lightning has put its own handler of SIGTERM there, which would end the run without a word.
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._on_signal)
-        if self._restored is not None:
-            set_rng_state(self._restored)
+        rank = trainer.global_rank
+        if self._restored is not None and rank < len(self._restored):
+            set_rng_state(self._restored[rank])
+        elif trainer.world_size > 1:  # the processes began alike; their noise must differ
+            torch.manual_seed(torch.initial_seed() + rank)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if time.monotonic() - self._told > 1.0:
-            self._tell(trainer)
+        self._beat(trainer)
+
+    def on_validation_batch_start(self, trainer: Trainer, *arguments: Any) -> None:
+        self._beat(trainer)
+
+    def on_test_batch_start(self, trainer: Trainer, *arguments: Any) -> None:
+        self._beat(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,7 +109,10 @@ class RunState(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["config"] = self.config
-        checkpoint["rng"] = rng_state()
+        states: list[Any] = [rng_state()] * trainer.world_size
+        if trainer.world_size > 1:
+            torch.distributed.all_gather_object(states, rng_state())
+        checkpoint["rng"] = states
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -123,21 +138,15 @@ class RunState(Callback):
 
     def _agree(self, trainer: Trainer) -> int:
         """The request in force, decided by the first process and told to all."""
-        code = (
-            STOP_NOW
-            if self._signal
-            else CODES.get(pending(self.directory), NOTHING)
-            if trainer.is_global_zero
-            else NOTHING
-        )
+        code = NOTHING
+        if self._signal:  # may reach any one of the processes
+            code = STOP_NOW
+        elif trainer.is_global_zero:
+            code = CODES.get(pending(self.directory), NOTHING)
         if trainer.world_size > 1:
-            # A maximum, not a broadcast: a signal may reach any one of the processes.
-            votes = torch.tensor(
-                code == STOP_NOW, device=trainer.strategy.root_device, dtype=torch.float32
-            )
-            stop = trainer.strategy.reduce(votes, reduce_op="sum")
-            code = STOP_NOW if float(stop) > 0 else trainer.strategy.broadcast(code)
-        return int(code)
+            vote = torch.tensor(code, device=trainer.strategy.root_device)
+            code = int(trainer.strategy.reduce(vote, reduce_op="max"))
+        return code
 
     def _pause(self, trainer: Trainer) -> int:
         trainer.save_checkpoint(self.last)
@@ -145,10 +154,15 @@ class RunState(Callback):
         log.info("paused after step %d", trainer.global_step)
         while (code := self._agree(trainer)) == PAUSE_NOW:
             time.sleep(0.2)
+            self._beat(trainer)
         if trainer.is_global_zero:
-            clear(self.directory)
-        self._tell(trainer, state="running")
+            self._tell(trainer, state="running")
         return code
+
+    def _beat(self, trainer: Trainer) -> None:
+        """A sign of life for readers on other machines."""
+        if time.monotonic() - self._told > 1.0:
+            self._tell(trainer)
 
     def _tell(self, trainer: Trainer, **fields: Any) -> None:
         self._told = time.monotonic()

@@ -1,6 +1,6 @@
 """Weights of the objective over time."""
 
-from math import cos, pi
+from math import ceil, cos, pi
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -55,7 +55,7 @@ class ScheduleWeight(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self.duration:
-            an_epoch = max(trainer.num_training_batches / trainer.accumulate_grad_batches, 1)
+            an_epoch = ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
             progress = trainer.global_step / (1 if self.unit == "step" else an_epoch)
             objective: Any = pl_module.objective
             objective.set_weight(self.weight, self.fraction(progress))

@@ -95,7 +95,9 @@ class ArrayDataModule(LightningDataModule):
         return self.splits[split].get("label")
 
     def train_dataloader(self) -> BatchLoader:
-        return self._loader("train", self.batch_size, shuffle=True)
+        # debug=overfit learns the same batches in every epoch.
+        whole = not (self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
+        return self._loader("train", self.batch_size, shuffle=whole)
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("val", self.eval_batch_size, shuffle=False)

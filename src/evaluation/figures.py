@@ -56,14 +56,16 @@ def samples(x: Tensor) -> Figure:
     return figure
 
 
-def traversals(x: Tensor, values: Tensor, dimensions: list[int], kl: Tensor) -> Figure:
+def traversals(
+    x: Tensor, values: Tensor, dimensions: list[int], information: Tensor, unit: str = "nats"
+) -> Figure:
     """One row a latent dimension, one column a value of it, around one held-out sample.
 
     Args:
         x: (rows, columns, *shape).
         values: (columns,) of z.
         dimensions: which dimension a row moves.
-        kl: (D,) nats, told beside each row.
+        information: (D,) of every dimension in ``unit``, told beside each row.
     """
     rows, columns = x.shape[:2]
     figure = Figure(figsize=(1.4 + 0.7 * columns, 0.72 * rows + 0.9), layout="constrained")
@@ -72,7 +74,7 @@ def traversals(x: Tensor, values: Tensor, dimensions: list[int], kl: Tensor) -> 
         for c in range(columns):
             _draw(axes[r, c], x[r, c])
         axes[r, 0].set_ylabel(
-            f"z[{dimensions[r]}]\n{float(kl[dimensions[r]]):.1f} nats",
+            f"z[{dimensions[r]}]\n{float(information[dimensions[r]]):.2g} {unit}",
             rotation=0,
             ha="right",
             va="center",
@@ -153,13 +155,12 @@ def loss_curves(
     rows: Iterable[dict[str, Any]], terms: Iterable[str] = ("loss", "recon_nll", "kl", "mse")
 ) -> Figure | None:
     """Training and validation curves by term, from the rows of ``metrics.jsonl``; None before there are any."""
-    curves: dict[str, tuple[list[int], list[float]]] = {}
+    curves: dict[str, dict[int, float]] = {}
     for row in rows:
         for name, value in row["metrics"].items():
             if value is not None and row["step"] is not None:
-                steps, values = curves.setdefault(name, ([], []))
-                steps.append(row["step"])
-                values.append(value)
+                # A step that a resumed run has trained again counts once.
+                curves.setdefault(name, {})[row["step"]] = value
     shown = [term for term in terms if f"train/{term}" in curves or f"val/{term}" in curves]
     if not shown:
         return None
@@ -167,7 +168,7 @@ def loss_curves(
     for ax, term in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for stage, colour in (("train", ORIGINAL), ("val", OURS)):
             if f"{stage}/{term}" in curves:
-                steps, values = curves[f"{stage}/{term}"]
+                steps, values = zip(*sorted(curves[f"{stage}/{term}"].items()), strict=True)
                 ax.plot(
                     steps,
                     values,

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-PIXEL_TOLERANCE = 0.1
+from src.models.meters import ACTIVE_VARIANCE, PIXEL_TOLERANCE
 
 UNITS = {
     "loss": "nats",
@@ -129,7 +129,6 @@ def collapse_warning(active_units: float, latent_dim: int, kl: float) -> str | N
         return None
     return (
         f"posterior collapse: {active_units:.0f} of {latent_dim} latent units are active (their "
-        "posterior mean varies by more "
-        f"than 0.01) and the KL is {kl:.3g} nats; a lower model.objective.beta, callbacks.kl_warmup.duration or "
-        "model.objective.free_bits often helps"
+        f"posterior mean varies by more than {ACTIVE_VARIANCE}) and the KL is {kl:.3g} nats; a lower "
+        "model.objective.beta, callbacks.kl_warmup.duration or model.objective.free_bits often helps"
     )

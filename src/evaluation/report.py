@@ -12,6 +12,8 @@ from src.models.vae import VAE
 
 # Rows that the baselines are fitted to and that nearest neighbours are looked for in.
 BASELINE_ROWS = 20_000
+# … and how many numbers those rows may hold together: half a gigabyte.
+BASELINE_ELEMENTS = 2**27
 
 
 @dataclass

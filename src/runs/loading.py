@@ -46,7 +46,9 @@ def load_model(path: str | Path) -> Any:
     directory = directory if (directory / WEIGHTS).exists() else directory / "model"
     if not (directory / WEIGHTS).exists():
         raise UserError(f"{path} holds no model: there is no {directory / WEIGHTS}")
-    config = _read_config(directory / CONFIG)
+    config = read_plain_config(directory / CONFIG)
+    if "_target_" not in config:
+        raise UserError(f"{directory / CONFIG} describes no model: it has no _target_")
     model = build(config, allowed=FOREIGN)
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"{directory / CONFIG} describes no model")
@@ -105,7 +107,12 @@ def check_state(model: "nn.Module", state: dict[str, Any], where: str) -> None:
             )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_plain_config(path: Path) -> dict[str, Any]:
+    """A run's resolved config: plain values, empty where the file holds no mapping.
+
+    Raises:
+        UserError: it is missing, not YAML, or holds interpolations.
+    """
     import yaml
 
     try:
@@ -114,15 +121,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is missing") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
-    if "${" in yaml.safe_dump(
-        config
-    ):  # a run saves its config resolved; these could read the reader's files and variables
+    # A run saves its config resolved; an interpolation could read the reader's files and variables.
+    if "${" in yaml.safe_dump(config):
         raise UserError(
             f"{path} is refused: it holds interpolations, which a saved model's config never does"
         )
-    if not isinstance(config, dict) or "_target_" not in config:
-        raise UserError(f"{path} describes no model: it has no _target_")
-    return config
+    return config if isinstance(config, dict) else {}
 
 
 def _neighbours(path: Path) -> str:

@@ -38,7 +38,11 @@ class Run:
     def results(self) -> dict[str, Any]:
         """The content of ``results.json``, empty while there is none."""
         file = self.path / RESULTS_FILE
-        return json.loads(file.read_text()) if file.exists() else {}
+        try:
+            content = json.loads(file.read_text()) if file.exists() else {}
+        except ValueError as error:
+            raise UserError(f"{file} is not JSON: {error}") from error
+        return content if isinstance(content, dict) else {}
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The logged rows so far.
@@ -50,7 +54,9 @@ class Run:
             with open(file, encoding="utf-8") as lines:
                 for line in lines:
                     with suppress(json.JSONDecodeError):
-                        yield json.loads(line)
+                        row = json.loads(line)
+                        if isinstance(row, dict) and isinstance(row.get("metrics"), dict):
+                            yield row
 
 
 def read_run(directory: str | Path) -> Run:
@@ -74,7 +80,12 @@ def read_run(directory: str | Path) -> Run:
 def list_runs(root: str | Path = "logs") -> list[Run]:
     """All runs below ``root``, newest first; one that is damaged is listed too and hides no other."""
     runs = [_read_or_unreadable(file.parent) for file in Path(root).rglob(RUN_FILE)]
-    return sorted(runs, key=lambda run: run.info.get("started", 0), reverse=True)
+    return sorted(runs, key=lambda run: _number(run.info.get("started")), reverse=True)
+
+
+def _number(value: Any) -> float:
+    """``value``, or 0 where a damaged file holds something else."""
+    return value if isinstance(value, int | float) else 0.0
 
 
 def _read_or_unreadable(directory: Path) -> Run:
@@ -89,7 +100,7 @@ def _true_state(info: dict[str, Any]) -> str:
     if state not in ALIVE:
         return state
     if info.get("host") != socket.gethostname():
-        return state if time.time() - info.get("updated", 0) < SILENCE else "dead"
+        return state if time.time() - _number(info.get("updated")) < SILENCE else "dead"
     try:
         process = psutil.Process(int(info["pid"]))
         same = (

@@ -77,6 +77,8 @@ def build(cfg: Any, *args: Any, allowed: tuple[str, ...] = ALLOWED, **kwargs: An
     """
     if not isinstance(cfg, Mapping | DictConfig) or "_target_" not in cfg:
         return cfg
+    if allowed != ALLOWED and "${" in repr(cfg):
+        raise UserError("a stranger's config may not hold interpolations (${…}); none is resolved")
     check_signatures(cfg, allowed)
     target = locate(cfg["_target_"], allowed)
     whitelist = [

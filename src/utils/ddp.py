@@ -19,18 +19,18 @@ def child_command(local_rank: int) -> tuple[Sequence[str], str]:
     from hydra.core.hydra_config import HydraConfig
 
     config = HydraConfig.get()
+    script = str(Path(__file__).parents[2] / "run_experiment.py")
     output = os.path.abspath(config.runtime.output_dir)
     command = [
         sys.executable,
-        "-m",
-        "run_experiment",
+        script,
         f"--config-path={output}/.hydra",
         "--config-name=config",
     ]
     command += [f"hydra.run.dir='{output}'", "hydra.mode=RUN", "hydra.output_subdir=null"]
     # The saved config holds the task's settings only; what conf/config.yaml says of logging is said again.
     command += [f"hydra.job.name=run_rank{local_rank}"]
-    return command, str(Path(__file__).parents[2])
+    return command, os.getcwd()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The one place that meets Hydra's command line: entry points, errors, resuming."""
 
 import functools
+import json
 import os
 import re
 import sys
@@ -88,15 +89,13 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
             raise UserError("ckpt_path=last finds no last.ckpt below logs/")
         checkpoint = found[-1]
     run = checkpoint.resolve().parent.parent
-    saved = run / ".hydra" / "overrides.yaml"
-    if not saved.exists() or not (run / "run.json").exists():
-        return arguments
+    # Not from .hydra/, which Hydra rewrites before a resumption can be refused.
+    try:
+        saved = json.loads((run / "run.json").read_text()).get("overrides", [])
+    except (FileNotFoundError, ValueError, AttributeError):
+        return arguments  # a checkpoint that belongs to no run
     given = {argument.lstrip("+~").split("=", 1)[0] for argument in arguments}
-    kept = [
-        o
-        for o in yaml.safe_load(saved.read_text())
-        if isinstance(o, str) and not _is_about_hydra(o)
-    ]
+    kept = [o for o in saved if isinstance(o, str) and not _is_about_hydra(o)]
     kept = [o for o in kept if o.lstrip("+~").split("=", 1)[0] not in given]
     rest = [argument for argument in arguments if not argument.startswith("ckpt_path=")]
     return [*kept, *rest, f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
@@ -104,7 +103,12 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
 
 def _is_about_hydra(override: str) -> bool:
     """Whether a saved argument says where or how to run rather than what: a stranger's must not decide that."""
-    return override.lstrip("+~").startswith(("-", "hydra", "paths.", "ckpt_path"))
+    key = override.lstrip("+~").split("=", 1)[0]
+    own = key.startswith(("-", "hydra", "paths", "ckpt_path", "cluster")) or key in (
+        "train",
+        "test",
+    )
+    return own or "@" in key or key.endswith(("directory", "_dir", "_uri", "_location"))
 
 
 def one_sentence(error: Exception) -> str:
@@ -159,10 +163,10 @@ def _picture_shape(path: str | None, size: Any) -> list[int]:
     return picture_shape(path, size)
 
 
-def _device_count(without_gpu: int) -> int:
+def _device_count(without_gpu: int, accelerator: str) -> int:
     import torch
 
-    return torch.cuda.device_count() or int(without_gpu)
+    return (0 if accelerator == "cpu" else torch.cuda.device_count()) or int(without_gpu)
 
 
 def _unused_dir(wanted: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -65,7 +66,7 @@ def assert_same_training(one: Path, other: Path) -> None:
     assert a["lr_schedulers"] == b["lr_schedulers"]
     stopping = next(name for name in a["callbacks"] if name.startswith("EarlyStopping"))
     assert str(a["callbacks"][stopping]) == str(b["callbacks"][stopping])
-    assert torch.equal(a["rng"]["torch"], b["rng"]["torch"])
+    assert torch.equal(a["rng"][0]["torch"], b["rng"][0]["torch"])
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +202,19 @@ def test_a_bad_checkpoint_is_refused_and_nothing_overwritten(
     }
     assert expected[damage] in printed and "Traceback" not in printed
     assert not sentinel.exists()
+
+
+def test_a_refused_resumption_leaves_the_run_as_it_was(shell: Shell, trained: Path) -> None:
+    run = shutil.copytree(trained, shell.folder / "run")
+    names = ("run.json", "config.yaml", "results.json", "model/model.safetensors")
+    before = [(run / name).read_bytes() for name in names]
+    printed = shell("model.latent_dim=5", f"ckpt_path={run}/checkpoints/last.ckpt", status=1)
+    assert "is of another architecture" in printed
+    assert [(run / name).read_bytes() for name in names] == before
+    shell("train=false", f"ckpt_path={run}/checkpoints/best.ckpt")
+    after = read_run(run).results
+    assert after["checkpoint"] == "best.ckpt"
+    assert after["metrics"]["test/mse"] == json.loads(before[2])["metrics"]["test/mse"]
 
 
 def test_a_living_run_is_not_resumed(shell: Shell) -> None:

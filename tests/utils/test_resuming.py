@@ -1,9 +1,9 @@
 """The arguments of a resumed run."""
 
+import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from src.utils.errors import UserError
 from src.utils.main import with_resumed_run
@@ -13,8 +13,7 @@ from src.utils.main import with_resumed_run
 def run(tmp_path: Path) -> Path:
     """A directory that looks like a run started with some overrides, hostile ones among them."""
     directory = tmp_path / "run"
-    (directory / ".hydra").mkdir(parents=True)
-    (directory / "run.json").write_text("{}")
+    directory.mkdir()
     saved = ["model=beta_vae", "trainer.max_epochs=5", "ckpt_path=old.ckpt"]
     saved += [
         "++hydra.sweep.dir=/",
@@ -22,7 +21,12 @@ def run(tmp_path: Path) -> Path:
         "--config-dir=/elsewhere",
         "paths.output_dir=/elsewhere",
     ]
-    (directory / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(saved))
+    saved += [
+        "train=false",
+        "logger@hydra.sweeper=csv",
+        "callbacks.checkpoint.directory=/elsewhere",
+    ]
+    (directory / "run.json").write_text(json.dumps({"overrides": saved}))
     (directory / "checkpoints").mkdir()
     (directory / "checkpoints" / "last.ckpt").touch()
     return directory

@@ -121,6 +121,11 @@ class GaussianLikelihood(nn.Module):
         )
 
 
+def _one_parameter(parameters: int) -> None:
+    if parameters != 1:
+        raise UserError(f"model.likelihood.parameters={parameters}: this likelihood has one")
+
+
 class LaplaceLikelihood(nn.Module):
     """p(x | z) = Laplace(x; decoder(z), b), the absolute-error likelihood; b is one learned or fixed number.
 
@@ -145,12 +150,13 @@ class LaplaceLikelihood(nn.Module):
         super().__init__()
         if scale not in ("fixed", "learned"):
             raise UserError(f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned")
+        _one_parameter(parameters)
         self.event_dim = len(shape)
         start = torch.tensor(float(b)).log()
         if scale == "learned":
             self.log_b = nn.Parameter(start)
         else:
-            self.register_buffer("log_b", start)
+            self.register_buffer("log_b", start, persistent=False)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
         loc = full_precision(features).squeeze(-1 - self.event_dim)
@@ -177,6 +183,7 @@ class BernoulliLikelihood(nn.Module):
 
     def __init__(self, shape: Sequence[int], parameters: int = 1) -> None:
         super().__init__()
+        _one_parameter(parameters)
         self.event_dim = len(shape)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
