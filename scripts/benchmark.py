@@ -243,7 +243,7 @@ def composed(workload: Workload) -> Iterator[DictConfig]:
     register_resolvers()
     with (
         tempfile.TemporaryDirectory() as folder,
-        initialize_config_dir(str(CONF), version_base=None),
+        initialize_config_dir(str(CONF)),
     ):
         fixed = [
             f"paths.output_dir={folder}",

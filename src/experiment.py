@@ -79,6 +79,8 @@ def train(cfg: DictConfig) -> float | None:
         if trainer.is_global_zero:
             save_model(model, portable(plain["model"]), directory / "model")
             log.info("the run is in %s", directory)
+        if not cfg.train:
+            return None
         return _optimized(trainer, watched | trainer.callback_metrics, cfg.optimized_metric)
 
 

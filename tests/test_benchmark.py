@@ -3,8 +3,9 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.commands import ROOT
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_tiny_training_is_timed_on_both_sides() -> None:
