@@ -4,7 +4,9 @@
 """
 
 import argparse
+import logging
 import math
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -12,8 +14,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -26,7 +29,7 @@ from rich.table import Table as RichTable
 from torch import Tensor, nn
 
 from src.datamodules.loader import BatchLoader
-from src.experiment import assemble
+from src.experiment import assemble, one_line_once
 from src.runs.record import RunRecord, write_atomic
 from src.utils.build import build
 from src.utils.main import CONF, register_resolvers
@@ -65,7 +68,7 @@ class Workload:
 
 CONV = ("model/encoder=conv", "model/decoder=conv")
 WORKLOADS = (
-    Workload("MLP, (90,), batch 8192", (), (90,), 8192, steps=50, chunk=10, chunks=20, target=0.97),
+    Workload("MLP, (90,), batch 8192", (), (90,), 8192, steps=50, chunk=10, chunks=14, target=0.97),
     Workload(
         "conv, (3, 64, 64), batch 128",
         CONV,
@@ -73,7 +76,7 @@ WORKLOADS = (
         128,
         steps=50,
         chunk=10,
-        chunks=12,
+        chunks=10,
         target=0.97,
     ),
     Workload(
@@ -83,7 +86,7 @@ WORKLOADS = (
         128,
         steps=50,
         chunk=10,
-        chunks=12,
+        chunks=10,
         target=1.15,
     ),
     Workload(
@@ -93,7 +96,7 @@ WORKLOADS = (
         128,
         steps=460,
         chunk=20,
-        chunks=80,
+        chunks=120,
         target=0.90,
     ),
 )
@@ -104,6 +107,12 @@ class BareLoop:
 
     The loss is the ELBO in closed form, with the batch's optimal σ: D/2 (log 2πe + log MSE) + KL.
     """
+
+    @classmethod
+    def of(cls, cfg: DictConfig, data: Any) -> "BareLoop":
+        """The loop over the networks of a config and the training data of a datamodule."""
+        latent = build(cfg.model, compile=False).latent
+        return cls(latent, data.floats("train"), data.batch_size, cfg.model.optimizer.lr)
 
     def __init__(self, latent: nn.Module, x: Tensor, batch_size: int, lr: float) -> None:
         self.encoder, self.head, self.decoder = (
@@ -118,8 +127,14 @@ class BareLoop:
         self.optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
         self.order: list[Tensor] = []
 
-    def step(self) -> None:
-        """Take one step."""
+    def steps(self, n: int) -> float:
+        """Take n steps; the seconds they took."""
+        begin = time.perf_counter()
+        for _ in range(n):
+            self._step()
+        return time.perf_counter() - begin
+
+    def _step(self) -> None:
         if not self.order:
             self.order = list(torch.randperm(len(self.x)).split(self.batch_size))
         x = self.x.index_select(0, self.order.pop())
@@ -133,11 +148,45 @@ class BareLoop:
         self.optimizer.step()
 
 
+@contextmanager
+def bare_loop_of_its_own(workload: "Workload") -> Iterator[Callable[[int], float]]:
+    """``BareLoop.steps`` in a process that does nothing else, as a person would run it; it waits while we measure."""
+    here, there = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_serve_bare_steps, args=(there, workload), daemon=True)
+    process.start()
+    there.close()
+
+    def steps(n: int) -> float:
+        here.send(n)
+        return float(here.recv())
+
+    try:
+        yield steps
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve_bare_steps(connection: Connection, workload: "Workload") -> None:
+    with composed(workload) as cfg:
+        torch.set_num_threads(cfg.threads)
+        torch.manual_seed(cfg.seed)
+        data = build(cfg.data)
+        data.splits = synthetic(workload)
+        bare = BareLoop.of(cfg, data)
+    while True:
+        connection.send(bare.steps(connection.recv()))
+
+
 class Stopwatch(BatchLoader):
-    """The training data, which times chunks of the fit's steps and between two of them takes as many bare steps.
+    """The training data, which times chunks of the fit's steps and between two of them has a bare loop take as many.
 
     A chunk runs from asking for a batch to asking for the one ``chunk`` later, so it holds everything that the fit
     does for a step: data, hooks, callbacks, logging. It adds no hook of its own. The first chunks are warm-up.
+
+    Args:
+        bare_steps: takes n bare steps and tells how many seconds they took.
 
     Attributes:
         ours, bare: seconds a step, one value a chunk.
@@ -148,11 +197,11 @@ class Stopwatch(BatchLoader):
         self,
         loader: BatchLoader,
         workload: Workload,
-        bare: Callable[[], None],
+        bare_steps: Callable[[int], float],
         stop: Callable[[], None],
     ) -> None:
         super().__init__(loader.tensors, loader.sampler)
-        self.workload, self.bare_step, self.stop = workload, bare, stop
+        self.workload, self.bare_steps, self.stop = workload, bare_steps, stop
         self.ours: list[float] = []
         self.bare: list[float] = []
         self.last_chunks: list[float] = []
@@ -171,12 +220,9 @@ class Stopwatch(BatchLoader):
 
     def _switch(self) -> None:
         assert self._since is not None
-        begin = time.perf_counter()
-        for _ in range(self.workload.chunk):
-            self.bare_step()
-        end = time.perf_counter()
-        self.ours.append((begin - self._since) / self.workload.chunk)
-        self.bare.append((end - begin) / self.workload.chunk)
+        n = self.workload.chunk
+        self.ours.append((time.perf_counter() - self._since) / n)
+        self.bare.append(self.bare_steps(n) / n)
         if len(self.ours) == WARM_UP + self.workload.chunks:
             self.stop()
 
@@ -250,7 +296,7 @@ def composed(workload: Workload) -> Iterator[DictConfig]:
             "trainer=cpu",
             "threads=1",
             "trainer.max_epochs=10000",
-            "callbacks.early_stopping.patience=10000",
+            "++callbacks.early_stopping.patience=10000",
         ]
         cfg = compose("config", [*fixed, *workload.overrides])
         with open_dict(cfg):
@@ -284,22 +330,24 @@ def synthetic(workload: Workload) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def time_training(workload: Workload) -> Timing:
-    """Fit with the default callbacks and loggers, interleaved with the bare loop on as many threads."""
-    with composed(workload) as cfg, redirect_stdout(Terminal()):  # type: ignore[type-var]
+def time_training(workload: Workload, alone: bool = False) -> Timing:
+    """Fit with the default callbacks and loggers, interleaved with a bare loop on as many threads.
+
+    Args:
+        alone: give the bare loop a process of its own.
+    """
+    with (
+        bare_loop_of_its_own(workload) if alone else nullcontext() as steps_alone,
+        composed(workload) as cfg,
+        redirect_stdout(Terminal()),  # type: ignore[type-var]
+    ):
         directory = Path(cfg.paths.output_dir)
         trainer, model, data, _ = assemble(cfg, directory, RunRecord(directory, name=cfg.name))
         data.splits = synthetic(workload)
-        bare = BareLoop(
-            build(cfg.model, compile=False).latent,
-            data.floats("train"),
-            workload.batch_size,
-            cfg.model.optimizer.lr,
-        )
         watch = Stopwatch(
             data.train_dataloader(),
             workload,
-            bare.step,
+            steps_alone or BareLoop.of(cfg, data).steps,
             lambda: setattr(trainer, "should_stop", True),
         )
         data.train_dataloader = lambda: watch
@@ -309,9 +357,20 @@ def time_training(workload: Workload) -> Timing:
     return Timing(workload, watch.ours[WARM_UP:], watch.bare[WARM_UP:], ends)
 
 
-def training(workloads: Sequence[Workload] = WORKLOADS) -> tuple[list[str], list[list[str]]]:
-    """A training step of ours against a bare PyTorch loop."""
-    return HEADER, [time_training(workload).row() for workload in workloads]
+def training(
+    workloads: Sequence[Workload] = WORKLOADS, alone: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """A training step of ours against a bare PyTorch loop in the same process."""
+    rows = []
+    for workload in workloads:
+        rows.append(time_training(workload, alone).row())
+        print(*rows[-1], sep=" | ", flush=True)
+    return HEADER, rows
+
+
+def alone() -> tuple[list[str], list[list[str]]]:
+    """The same with the bare loop in a process of its own, as a person would run it."""
+    return training(alone=True)
 
 
 def configuration(runs: int = 9) -> tuple[list[str], list[list[str]]]:
@@ -333,6 +392,7 @@ def configuration(runs: int = 9) -> tuple[list[str], list[list[str]]]:
 
 BENCHMARKS: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
     "training": training,
+    "alone": alone,
     "configuration": configuration,
 }
 
@@ -357,6 +417,8 @@ def main() -> None:
     if not arguments.name:
         for name, benchmark in BENCHMARKS.items():
             print(f"{name:15}{benchmark.__doc__}")
+    one_line_once()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for name in arguments.name:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark '{name}'; choices: {', '.join(BENCHMARKS)}")

@@ -10,6 +10,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.callbacks.checkpoints import AtomicCheckpoints
 from src.callbacks.endings import closed, recorded
 from src.callbacks.figures import Figures
+from src.callbacks.idle import NoProfiler, leave_out_idle_hooks
 from src.callbacks.report import TestReport
 from src.callbacks.run_logger import RunLogger
 from src.callbacks.run_state import RunState
@@ -36,6 +38,7 @@ from src.utils.build import FOREIGN, build, build_each, check_signatures
 from src.utils.ddp import many_processes
 from src.utils.errors import UserError, nearest
 from src.utils.main import data_configs
+from src.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 ROOT_TYPES = {
@@ -60,7 +63,7 @@ def train(cfg: DictConfig) -> float | None:
     check_root(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     first = getattr(rank_zero_only, "rank", 0) == 0
-    _one_line_once()
+    one_line_once()
     if first and cfg.ckpt_path:
         _check_checkpoint(cfg, directory)
     record = _start_record(cfg, directory) if first else None
@@ -96,12 +99,15 @@ def assemble(
     check_data(plain["model"], plain["data"], data_configs)
     for group in ("model", "data", "trainer", "callbacks", "logger"):
         check_signatures(cfg[group], where=group)
+    keep_freed_memory()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = build(cfg.model), build(cfg.data)
     report = TestReport(directory, cfg.importance_samples)
     callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
+    for callback in callbacks:
+        leave_out_idle_hooks(callback)
     try:
         trainer = build(
             cfg.trainer,
@@ -111,6 +117,8 @@ def assemble(
         )
     except MisconfigurationException as error:  # such as trainer=gpu where there is none
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+    if isinstance(trainer.profiler, PassThroughProfiler):  # none was asked for
+        trainer.profiler = NoProfiler()
     for logger in trainer.loggers:
         logger.log_hyperparams(plain)
     return trainer, model, data, report
@@ -140,7 +148,7 @@ def portable(model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _one_line_once() -> None:
+def one_line_once() -> None:
     """Leave Lightning's messages to Hydra's handlers, and out what is advertisement."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
@@ -206,7 +214,7 @@ def evaluate_run(cfg: DictConfig) -> None:
     Raises:
         UserError: there is no run, no weights, or its config names anything but models and data.
     """
-    _one_line_once()
+    one_line_once()
     run = read_run(cfg.run)
     config = read_plain_config(run.path / CONFIG_FILE)
     if not {"model", "data"} <= config.keys():

@@ -5,14 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_tiny_training_is_timed_on_both_sides() -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_tiny_training_is_timed_on_both_sides(alone: bool) -> None:
     code = (
         "import sys; sys.path.insert(0, 'scripts'); import benchmark as b\n"
         "w = b.Workload('tiny', (), (1, 8, 8), 8, steps=20, chunk=5, chunks=6, target=0.9)\n"
-        "t = b.time_training(w); print(t.ratio, len(t.ours), len(t.bare), len(t.row()) == len(b.HEADER))"
+        f"t = b.time_training(w, {alone})\n"
+        "print(t.ratio, len(t.ours), len(t.bare), len(t.row()) == len(b.HEADER))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -20,7 +24,7 @@ def test_a_tiny_training_is_timed_on_both_sides() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     ratio, ours, bare, fits = done.stdout.split()
     assert math.isfinite(float(ratio)) and float(ratio) > 0
-    assert int(ours) == int(bare) > 0 and fits == "True"
+    assert int(ours) == int(bare) == 6 and fits == "True"
 
 
 def test_without_a_name_the_benchmarks_are_listed() -> None:

@@ -59,6 +59,8 @@ class BestAndLast(ModelCheckpoint):
             save_on_train_epoch_end=True,
         )
 
+    on_train_batch_end = Callback.on_train_batch_end  # it saves where epochs end
+
 
 class Periodic(Callback):
     """``epoch_0010.ckpt`` and so on, numbered by the epochs completed, all of them kept.

@@ -75,11 +75,6 @@ class RunState(Checkpoint):
         elif trainer.world_size > 1:  # the processes began alike; their noise must differ
             torch.manual_seed(torch.initial_seed() + rank)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self._beat(trainer)
-
     def on_validation_batch_start(self, trainer: Trainer, *arguments: Any) -> None:
         self._beat(trainer)
 
@@ -89,6 +84,7 @@ class RunState(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._beat(trainer)
         # After the last batch the epoch is first brought to its end: validation belongs to it.
         if not trainer.is_last_batch:
             self._honour_requests(trainer)

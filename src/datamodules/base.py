@@ -62,10 +62,13 @@ class ArrayDataModule(LightningDataModule):
                 name: torch.from_numpy(np.ascontiguousarray(array))
                 for name, array in arrays.items()
             }
-        if min(self.batch_size, self.eval_batch_size) < 1:
-            raise UserError(
-                f"data.batch_size={self.batch_size} and data.eval_batch_size={self.eval_batch_size} must be at least 1"
-            )
+        # Batches of evaluation are dealt out evenly; of one sample each, some process would be left with none.
+        for name, value, least in (
+            ("batch_size", self.batch_size, 1),
+            ("eval_batch_size", self.eval_batch_size, 2),
+        ):
+            if value < least:
+                raise UserError(f"data.{name}={value} must be at least {least}")
         size = len(self.splits["train"]["x"])
         if self.batch_size > size:
             raise UserError(
@@ -105,6 +108,12 @@ class ArrayDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         return self._loader("test", self.eval_batch_size, shuffle=False)
 
+    def transfer_batch_to_device(
+        self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """A batch is a flat dict of tensors: Lightning's search for them in any nesting is left out."""
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
     def on_after_batch_transfer(
         self, batch: dict[str, Tensor], dataloader_idx: int
     ) -> dict[str, Tensor]:
@@ -129,14 +138,7 @@ class ArrayDataModule(LightningDataModule):
             )
         return BatchLoader(
             tensors,
-            EpochOrder(
-                size,
-                max(batch_size, 2) if not shuffle else batch_size,
-                shuffle,
-                self.seed,
-                rank,
-                world,
-            ),
+            EpochOrder(size, batch_size, shuffle, self.seed, rank, world),
         )
 
 

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from src.models.meters import ACTIVE_VARIANCE, PIXEL_TOLERANCE
+from src.models.meters import ACTIVE_VARIANCE, PIXEL_TOLERANCE, psnr
 
 UNITS = {
     "loss": "nats",
@@ -47,17 +47,12 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     return torch.as_tensor(value)
 
 
-def psnr(mse: float) -> float:
-    """Of the global mean squared error, in dB for a peak of 1."""
-    return -10 * math.log10(mse) if mse > 0 else math.inf
-
-
 def pictures(x: Tensor, y: Tensor) -> dict[str, float]:
     """MSE, PSNR, pixel accuracy and, for pictures, SSIM of reconstructions y of x, both (N, *shape)."""
-    mse = float((x - y).square().mean())
+    mse = (x - y).square().mean()
     found = {
-        "mse": mse,
-        "psnr": psnr(mse),
+        "mse": float(mse),
+        "psnr": float(psnr(mse)),
         "pixel_accuracy": float(((x - y).abs() < PIXEL_TOLERANCE).float().mean()),
     }
     return found | ({"ssim": float(ssim(x, y).mean())} if x.dim() == 4 else {})
@@ -79,7 +74,8 @@ def mean_image(train: Tensor, test: Tensor, density: bool) -> dict[str, float]:
     mean = train.mean(0, keepdim=True)
     found = pictures(test, mean.expand_as(test))
     if density:
-        variance = (train - mean).square().mean()
+        # Where all training pictures are the same: the floor that the model's own optimal σ² has.
+        variance = (train - mean).square().mean().clamp_min(1e-6)
         per_element = (
             (test - mean).square() / variance + variance.log() + math.log(2 * math.pi)
         ) / 2

@@ -1,7 +1,6 @@
 """The seam between how z is inferred and how it is scored."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -31,20 +30,29 @@ class Draw:
     px: Distribution
     own_log_qz: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
+    # Not cached_property: its lock breaks the graph of a compiled step.
+    _known: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
+    @property
     def log_px(self) -> Tensor:
         """log p(x | z), (k, B) nats."""
-        return self.px.log_prob(self.x)
+        if "px" not in self._known:
+            self._known["px"] = self.px.log_prob(self.x)
+        return self._known["px"]
 
-    @cached_property
+    @property
     def log_pz(self) -> Tensor:
         """log p(z), (k, B) nats."""
         if self.p is None:
             raise NotImplementedError("this model has no prior over z: a deterministic autoencoder")
-        return self.p.log_prob(self.z)
+        if "pz" not in self._known:
+            self._known["pz"] = self.p.log_prob(self.z)
+        return self._known["pz"]
 
-    @cached_property
+    @property
     def log_qz(self) -> Tensor:
         """log q(z | x), (k, B) nats."""
-        return self.q.log_prob(self.z) if self.own_log_qz is None else self.own_log_qz
+        if "qz" not in self._known:
+            own = self.own_log_qz
+            self._known["qz"] = self.q.log_prob(self.z) if own is None else own
+        return self._known["qz"]

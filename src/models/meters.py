@@ -17,30 +17,30 @@ PIXEL_TOLERANCE = 0.1
 ACTIVE_VARIANCE = 0.01
 
 
+def psnr(mse: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of the global mean squared error, in dB for a peak of 1."""
+    return -10 * mse.log10()
+
+
 class TermWindow:
     """The mean of the loss and of every term over the training steps since it was last read."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.total: Tensor | None = None
-        self.steps = 0
+        self.rows: list[Tensor] = []
 
-    def add(self, loss: Tensor, terms: Terms) -> None:
-        """Count one step."""
-        row = torch.stack(
-            [loss.detach(), *(value.detach().mean() for value in terms.values.values())]
-        )
-        self.names = ["loss", *terms.values]
-        self.total = row if self.total is None else self.total.add_(row)
-        self.steps += 1
+    def add(self, loss: Tensor, means: dict[str, Tensor]) -> None:
+        """Count one step; nothing is computed before somebody reads."""
+        self.names = ["loss", *means]
+        self.rows += [value.detach() for value in (loss, *means.values())]
 
     def pop(self) -> dict[str, Tensor]:
         """The means, and start again."""
-        if self.total is None:
+        if not self.rows:
             return {}
-        means = dict(zip(self.names, self.total / self.steps, strict=True))
-        self.total, self.steps = None, 0
-        return means
+        means = torch.stack(self.rows).view(-1, len(self.names)).mean(0)
+        self.rows = []
+        return dict(zip(self.names, means, strict=True))
 
 
 class EvaluationSums:
@@ -84,7 +84,7 @@ class EvaluationSums:
         # Active units: Burda et al. 2016, arXiv:1509.00519, appendix C.
         active = (square - mean.square() > ACTIVE_VARIANCE).sum().float()
         return means | {
-            "psnr": -10 * means["mse"].log10(),
+            "psnr": psnr(means["mse"]),
             "active_units": active,
             "num_samples": n.float(),
         }

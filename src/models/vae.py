@@ -28,7 +28,7 @@ class VAE(LightningModule):
         encoder, decoder, posterior, prior, likelihood, latent, objective: parts, or configs of parts.
         optimizer: config of a ``torch.optim`` class; the parameters are added here.
         scheduler: ``curve``, the config of a learning-rate scheduler, and ``interval``, epoch or step; or None.
-        compile: compile encoder and decoder with inductor.
+        compile: compile the training step with inductor, with weights in channels-last layout.
 
     References:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114.
@@ -67,8 +67,7 @@ class VAE(LightningModule):
         self.window = TermWindow()
         self.sums = EvaluationSums()
         if compile:
-            self.latent.encoder.compile()
-            self.latent.decoder.compile()
+            self._compile_step()
 
     # What may be asked of a trained model (src/models/protocol.py).
 
@@ -126,15 +125,36 @@ class VAE(LightningModule):
 
     # Training.
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes forty times in a step which hook runs, and torch looks each time whether that is a parameter.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def step(self, x: Tensor) -> tuple[Draw, Terms]:
         """One draw and its terms."""
         draw = self.latent.infer(x, k=self.objective.num_samples)
         return draw, self.objective(draw)
 
+    def _compile_step(self) -> None:
+        # One step as it is, on nothing: torch looks up a KL divergence in a way that cannot be traced, and remembers.
+        self.eval()
+        with torch.no_grad(), isolated_rng(0, self.device):
+            self._losses(torch.zeros(2, *self.shape))
+        self.train()
+        # The layout in which convolutions run fastest.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._losses = torch.compile(self._losses)  # type: ignore[method-assign]
+
+    def _losses(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and the batch mean of every term."""
+        _, terms = self.step(x)
+        return terms.loss, terms.means
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        _, terms = self.step(batch["x"])
-        loss = terms.loss
-        self.window.add(loss, terms)
+        loss, means = self._losses(batch["x"])
+        self.window.add(loss, means)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -142,15 +162,14 @@ class VAE(LightningModule):
         if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
             return
         found = self.window.pop()
-        found |= {
-            f"weight_{name}": value
-            for name, value in zip(self.objective.names, self.objective.current, strict=True)
-        }
         means = trainer.strategy.reduce(torch.stack([*found.values()]), reduce_op="mean")
         names = [f"train/{name}" for name in found]
         trainer.callback_metrics.update(zip(names, means, strict=True))
         # Not self.log: it takes a millisecond, and drops what does not fall on a multiple of log_every_n_steps.
         row = dict(zip(names, means.tolist(), strict=True))
+        row |= {
+            f"train/weight_{name}": float(value) for name, value in self.objective.current.items()
+        }
         for logger in trainer.loggers:
             logger.log_metrics(
                 {**row, "epoch": self.current_epoch},
@@ -181,6 +200,16 @@ class VAE(LightningModule):
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Only where there is something to clip: Lightning's own takes its time to find that there is not."""
+        if gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
         """The optimiser and scheduler that the config names."""

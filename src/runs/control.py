@@ -1,7 +1,9 @@
 """Runs are controlled by a file: whoever can write into a run's directory can pause, resume or stop it."""
 
+import os
 from pathlib import Path
 
+from src.runs.reading import ALIVE, read_run
 from src.runs.record import write_atomic
 from src.utils.errors import UserError, nearest
 
@@ -13,21 +15,26 @@ def request(directory: str | Path, what: str) -> None:
     """Ask a run to ``pause``, ``resume`` or ``stop`` at its next batch.
 
     Raises:
-        UserError: there is no run, or no such request.
+        UserError: there is no run, it has ended, or there is no such request.
     """
     directory = Path(directory)
     if what not in (PAUSE, RESUME, STOP):
         raise UserError(f"request '{what}' is unknown{nearest(what, (PAUSE, RESUME, STOP))}")
-    if not (directory / "run.json").exists():
-        raise UserError(f"{directory} is no run: it has no run.json")
+    if (state := read_run(directory).state) not in ALIVE:
+        raise UserError(f"{directory} is {state}: nobody is there to {what} it")
     write_atomic(directory / REQUEST_FILE, what)
 
 
 def pending(directory: Path) -> str | None:
     """The request that waits, if any."""
+    path = os.path.join(directory, REQUEST_FILE)
+    if not os.access(
+        path, os.F_OK
+    ):  # asked after every batch: opening would cost ten times as much
+        return None
     try:
-        return (directory / REQUEST_FILE).read_text().strip() or None
-    except FileNotFoundError:
+        return Path(path).read_text().strip() or None
+    except FileNotFoundError:  # withdrawn in between
         return None
 
 

@@ -97,6 +97,14 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
     given = {argument.lstrip("+~").split("=", 1)[0] for argument in arguments}
     kept = [o for o in saved if isinstance(o, str) and not _is_about_hydra(o)]
     kept = [o for o in kept if o.lstrip("+~").split("=", 1)[0] not in given]
+    for override in kept:
+        if re.search(
+            r"\$\{[^}]*:", override
+        ):  # such as ${oc.env:SECRET}, in a run that somebody else started
+            raise UserError(
+                f"{run / 'run.json'} holds {override}, which would ask this machine for a value; "
+                "give that choice on the command line, spelled out"
+            )
     rest = [argument for argument in arguments if not argument.startswith("ckpt_path=")]
     return [*kept, *rest, f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
 

@@ -34,9 +34,14 @@ def test_the_ssim_window_fits_small_pictures(side, window):
 
 
 def test_psnr():
-    assert metrics.psnr(0.01) == pytest.approx(20)
-    assert metrics.psnr(1.0) == 0
-    assert metrics.psnr(0.0) == math.inf
+    for mse, decibels in ((0.01, 20.0), (1.0, 0.0), (0.0, math.inf)):
+        assert float(metrics.psnr(torch.tensor(mse))) == pytest.approx(decibels)
+
+
+def test_pictures_that_are_all_alike_have_a_finite_baseline():
+    alike = X[:1].expand(4, -1, -1, -1)
+    assert math.isfinite(metrics.mean_image(alike, alike, density=True)["nll"])
+    assert math.isfinite(metrics.mean_image(alike, Y, density=True)["nll"])
 
 
 def test_picture_metrics_by_hand():

@@ -49,8 +49,8 @@ def test_the_window_averages_the_steps_since_it_was_read():
     window = TermWindow()
     for value in (1.0, 2.0, 6.0):
         terms = Terms({"kl": torch.tensor([value, 3 * value])}, {"kl": torch.tensor(1.0)})
-        window.add(terms.loss, terms)
+        window.add(terms.loss, terms.means)
     assert window.pop() == {"loss": 6.0, "kl": 6.0}
     assert window.pop() == {}
-    window.add(torch.tensor(5.0), Terms({"kl": torch.tensor([5.0])}, {}))
+    window.add(torch.tensor(5.0), {"kl": torch.tensor(5.0)})
     assert window.pop() == {"loss": 5.0, "kl": 5.0}

@@ -98,6 +98,14 @@ def test_impossible_requests_are_refused(tmp_path):
     assert pending(tmp_path) is None
 
 
+@pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
+def test_a_run_that_has_ended_takes_no_requests(tmp_path, state):
+    RunRecord(tmp_path).update(state=state)
+    with pytest.raises(UserError, match=f"is {state}: nobody is there to pause it"):
+        request(tmp_path, PAUSE)
+    assert pending(tmp_path) is None
+
+
 def test_the_shell_asks_too(tmp_path, capsys):
     RunRecord(tmp_path)
     main(["pause", str(tmp_path)])

@@ -43,6 +43,14 @@ def test_the_runs_own_choices_come_first_and_what_is_given_now_wins(run: Path) -
     ]
 
 
+def test_a_saved_choice_that_asks_this_machine_for_a_value_is_refused(run: Path) -> None:
+    (run / "run.json").write_text(json.dumps({"overrides": ["name=${oc.env:SECRET}"]}))
+    checkpoint = f"ckpt_path={run}/checkpoints/last.ckpt"
+    with pytest.raises(UserError, match="holds name=.*give that choice on the command line"):
+        with_resumed_run([checkpoint])
+    assert with_resumed_run([checkpoint, "name=mine"])[0] == "name=mine"
+
+
 def test_a_directory_that_is_asked_for_is_kept(run: Path) -> None:
     given = [f"ckpt_path={run}/checkpoints/last.ckpt", "hydra.run.dir=/tmp/other"]
     assert with_resumed_run(given) == given

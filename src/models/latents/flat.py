@@ -41,7 +41,7 @@ class FlatLatent(nn.Module):
     def decode(self, z: Tensor, c: Tensor | None = None) -> Distribution:
         """p(x | z) for z of any batch shape, (…, D)."""
         parameters = self.decoder(z.flatten(0, -2))
-        return self.likelihood(parameters.unflatten(0, z.shape[:-1]), c)
+        return self.likelihood(parameters.view(*z.shape[:-1], *parameters.shape[1:]), c)
 
     def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
         """k samples of z for every x, scored lazily."""

@@ -47,7 +47,8 @@ class OptimalGaussian(Distribution):
         size = self.event_shape.numel()
         variance = (squares.mean() / size).clamp_min(1e-6)
         self.likelihood.observe(variance.detach())
-        return -0.5 * (squares / variance + size * (variance.log() + log(2 * pi)))
+        score = torch.add(squares / variance, variance.log(), alpha=size)
+        return -0.5 * (score + size * log(2 * pi))
 
 
 class GaussianLikelihood(nn.Module):
@@ -105,7 +106,10 @@ class GaussianLikelihood(nn.Module):
             self.running_variance.lerp_(variance, self.momentum)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        parts = full_precision(features).unbind(-1 - self.event_dim)
+        axis = -1 - self.event_dim
+        values = full_precision(features)
+        # One parameter is a view; unbind would copy the gradient on its way back.
+        parts = [values.squeeze(axis)] if values.shape[axis] == 1 else values.unbind(axis)
         if self.scale == "optimal" and self.training:
             return OptimalGaussian(parts[0], self, self.event_dim)
         if self.scale == "optimal":

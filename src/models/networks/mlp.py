@@ -70,7 +70,7 @@ class MLPDecoder(nn.Module):
         self.out_shape = (parameters, *shape)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.net(z).unflatten(-1, self.out_shape)
+        return self.net(z).view(-1, *self.out_shape)
 
 
 class ResidualLinear(nn.Module):

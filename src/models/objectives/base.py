@@ -17,20 +17,26 @@ class Terms:
         values: what is reported, each (B,) nats.
         weights: what each is multiplied by in the loss; a term without one is only reported.
         penalties: what enters the loss in a term's place where that differs from what is reported, as with free bits.
+        means: the values' batch means; they are taken here and nowhere else.
     """
 
     values: dict[str, Tensor]
     weights: dict[str, Tensor | float]
     penalties: dict[str, Tensor] = field(default_factory=dict)
+    means: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.means = {name: value.mean() for name, value in self.values.items()}
 
     @property
     def loss(self) -> Tensor:
-        """The weighted sum; the batch mean is taken here and nowhere else."""
-        means = [
-            weight * self.penalties.get(name, self.values[name]).mean()
-            for name, weight in self.weights.items()
-        ]
-        return torch.stack(means).sum()
+        """The weighted sum of the batch means."""
+        total: Tensor | float = 0.0
+        for name, weight in self.weights.items():
+            mean = self.penalties[name].mean() if name in self.penalties else self.means[name]
+            total = total + (mean if isinstance(weight, float) and weight == 1 else weight * mean)
+        assert isinstance(total, Tensor)
+        return total
 
 
 class Objective(nn.Module):
@@ -44,21 +50,17 @@ class Objective(nn.Module):
         num_samples: k, latent samples a data point in training.
     """
 
-    current: Tensor
-    target: Tensor
-
     def __init__(self, weights: dict[str, float], num_samples: int = 1) -> None:
         super().__init__()
-        self.names = list(weights)
         self.num_samples = num_samples
-        self.register_buffer(
-            "target", torch.tensor([float(w) for w in weights.values()]), persistent=False
-        )
-        self.register_buffer("current", self.target.clone(), persistent=False)
+        # On the host whatever the device, which takes them like numbers; tensors, because a compiled step would be
+        # compiled anew for every number.
+        self.target = {name: torch.tensor(float(weight)) for name, weight in weights.items()}
+        self.current = {name: weight.clone() for name, weight in self.target.items()}
 
     def weight(self, name: str) -> Tensor:
         """The weight in force: scheduled in training, the target in evaluation."""
-        return (self.current if self.training else self.target)[self.names.index(name)]
+        return (self.current if self.training else self.target)[name]
 
     def set_weight(self, name: str, fraction: float) -> None:
         """Set a weight to ``fraction`` of its target.
@@ -66,12 +68,11 @@ class Objective(nn.Module):
         Raises:
             UserError: there is no weight of that name.
         """
-        if name not in self.names:
+        if name not in self.target:
             raise UserError(
-                f"{type(self).__name__} has no weight '{name}' to schedule{nearest(name, self.names)}"
+                f"{type(self).__name__} has no weight '{name}' to schedule{nearest(name, self.target)}"
             )
-        index = self.names.index(name)
-        self.current[index] = self.target[index] * fraction
+        self.current[name].copy_(self.target[name] * fraction)
 
     def forward(self, draw: Draw) -> Terms:
         raise NotImplementedError

@@ -2,7 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
+
+from src.models.distributions import UnitNormal
 
 
 class StandardNormal(nn.Module):
@@ -22,6 +24,4 @@ class StandardNormal(nn.Module):
         self.register_buffer("scale", torch.ones(dim), persistent=False)
 
     def forward(self, condition: Tensor | None = None) -> Distribution:
-        return Independent(
-            Normal(self.loc, self.scale, validate_args=False), 1, validate_args=False
-        )
+        return Independent(UnitNormal(self.loc, self.scale), 1, validate_args=False)
