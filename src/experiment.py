@@ -154,6 +154,8 @@ def one_line_once() -> None:
         logging.getLogger(name).handlers.clear()
     # Lightning calls what torch has deprecated.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # The model logs at the end of every epoch, however short.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "💡" not in record.getMessage()
     )
