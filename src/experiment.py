@@ -63,7 +63,7 @@ def train(cfg: DictConfig) -> float | None:
     check_root(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     first = getattr(rank_zero_only, "rank", 0) == 0
-    one_line_once()
+    quiet_libraries()
     if first and cfg.ckpt_path:
         _check_checkpoint(cfg, directory)
     record = _start_record(cfg, directory) if first else None
@@ -148,7 +148,7 @@ def portable(model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def one_line_once() -> None:
+def quiet_libraries() -> None:
     """Leave Lightning's messages to Hydra's handlers, and out what is advertisement."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
@@ -216,7 +216,7 @@ def evaluate_run(cfg: DictConfig) -> None:
     Raises:
         UserError: there is no run, no weights, or its config names anything but models and data.
     """
-    one_line_once()
+    quiet_libraries()
     run = read_run(cfg.run)
     config = read_plain_config(run.path / CONFIG_FILE)
     if not {"model", "data"} <= config.keys():

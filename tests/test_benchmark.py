@@ -30,4 +30,11 @@ def test_a_tiny_training_is_timed_on_both_sides(alone: bool) -> None:
 def test_without_a_name_the_benchmarks_are_listed() -> None:
     command = [sys.executable, "scripts/benchmark.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert {"training", "configuration"} <= set(done.stdout.split())
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "training",
+        "alone",
+        "configuration",
+    ]
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    for name in ("training", "alone", "configuration"):
+        assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1

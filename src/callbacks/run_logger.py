@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,7 +21,6 @@ class RunLogger(Logger):
     def __init__(self, directory: Path) -> None:
         super().__init__()
         self.path = directory / METRICS_FILE
-        self._file: TextIO | None = None
         self._complete = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
 
     @property
@@ -48,16 +47,9 @@ class RunLogger(Logger):
         start = (
             "" if self._complete else "\n"
         )  # after a line that a killed process left half-written
-        if self._file is None:
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (as long as the run)
-        self._file.write(start + json.dumps(row) + "\n")
-        self._file.flush()  # so that a killed run has lost nothing, and readers see it at once
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(start + json.dumps(row) + "\n")
         self._complete = True
-
-    def finalize(self, status: str) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """The run's config.yaml holds them."""

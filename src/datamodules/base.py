@@ -62,13 +62,10 @@ class ArrayDataModule(LightningDataModule):
                 name: torch.from_numpy(np.ascontiguousarray(array))
                 for name, array in arrays.items()
             }
-        # Batches of evaluation are dealt out evenly; of one sample each, some process would be left with none.
-        for name, value, least in (
-            ("batch_size", self.batch_size, 1),
-            ("eval_batch_size", self.eval_batch_size, 2),
-        ):
-            if value < least:
-                raise UserError(f"data.{name}={value} must be at least {least}")
+        if min(self.batch_size, self.eval_batch_size) < 1:
+            raise UserError(
+                f"data.batch_size={self.batch_size} and data.eval_batch_size={self.eval_batch_size} must be at least 1"
+            )
         size = len(self.splits["train"]["x"])
         if self.batch_size > size:
             raise UserError(
@@ -112,7 +109,8 @@ class ArrayDataModule(LightningDataModule):
         self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
     ) -> dict[str, Tensor]:
         """A batch is a flat dict of tensors: Lightning's search for them in any nesting is left out."""
-        return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        cuda = device.type == "cuda"  # elsewhere the copy could be read before it is there
+        return {name: tensor.to(device, non_blocking=cuda) for name, tensor in batch.items()}
 
     def on_after_batch_transfer(
         self, batch: dict[str, Tensor], dataloader_idx: int
@@ -135,6 +133,11 @@ class ArrayDataModule(LightningDataModule):
         if size < 2 * world:
             raise UserError(
                 f"{self.name}: {size} {split} samples are too few for {world} processes"
+            )
+        if batch_size < 2 and world > 1 and not shuffle:
+            raise UserError(
+                f"data.eval_batch_size={batch_size} must be at least 2 with {world} processes: "
+                "batches are dealt out evenly, and one of them could be left with none"
             )
         return BatchLoader(
             tensors,

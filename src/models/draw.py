@@ -30,7 +30,7 @@ class Draw:
     px: Distribution
     own_log_qz: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
-    # Not cached_property: its lock breaks the graph of a compiled step.
+    # Not cached_property, whose lock (up to Python 3.11) breaks the graph of a compiled step.
     _known: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property

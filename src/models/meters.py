@@ -28,19 +28,30 @@ class TermWindow:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.rows: list[Tensor] = []
+        self.total: Tensor | float = 0.0
+        self.steps = 0
 
     def add(self, loss: Tensor, means: dict[str, Tensor]) -> None:
-        """Count one step; nothing is computed before somebody reads."""
+        """Count one step. The values are kept as they are and added up later, many at a time."""
         self.names = ["loss", *means]
         self.rows += [value.detach() for value in (loss, *means.values())]
+        self.steps += 1
+        if self.steps % 100 == 0:
+            self._sum()
+
+    def _sum(self) -> None:
+        if self.rows:
+            self.total = self.total + torch.stack(self.rows).view(-1, len(self.names)).sum(0)
+            self.rows = []
 
     def pop(self) -> dict[str, Tensor]:
         """The means, and start again."""
-        if not self.rows:
+        if not self.steps:
             return {}
-        means = torch.stack(self.rows).view(-1, len(self.names)).mean(0)
-        self.rows = []
-        return dict(zip(self.names, means, strict=True))
+        self._sum()
+        means = dict(zip(self.names, self.total / self.steps, strict=True))  # type: ignore[arg-type]
+        self.total, self.steps = 0.0, 0
+        return means
 
 
 class EvaluationSums:

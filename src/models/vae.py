@@ -1,6 +1,7 @@
 """The one LightningModule of every variant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class VAE(LightningModule):
         encoder, decoder, posterior, prior, likelihood, latent, objective: parts, or configs of parts.
         optimizer: config of a ``torch.optim`` class; the parameters are added here.
         scheduler: ``curve``, the config of a learning-rate scheduler, and ``interval``, epoch or step; or None.
-        compile: compile the training step with inductor, with weights in channels-last layout.
+        compile: compile the training step with inductor; on a CPU that takes a C++ compiler.
 
     References:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114.
@@ -66,8 +67,9 @@ class VAE(LightningModule):
         self.optimizer_config, self.scheduler_config = dict(optimizer or {}), dict(scheduler or {})
         self.window = TermWindow()
         self.sums = EvaluationSums()
+        self.compiled = compile
         if compile:
-            self._compile_step()
+            self._prepare_to_compile()
 
     # What may be asked of a trained model (src/models/protocol.py).
 
@@ -137,15 +139,14 @@ class VAE(LightningModule):
         draw = self.latent.infer(x, k=self.objective.num_samples)
         return draw, self.objective(draw)
 
-    def _compile_step(self) -> None:
-        # One step as it is, on nothing: torch looks up a KL divergence in a way that cannot be traced, and remembers.
+    def _prepare_to_compile(self) -> None:
+        # torch looks a KL divergence up in a way that cannot be traced, and remembers it: let it do so now.
         self.eval()
         with torch.no_grad(), isolated_rng(0, self.device):
             self._losses(torch.zeros(2, *self.shape))
         self.train()
-        # The layout in which convolutions run fastest.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._losses = torch.compile(self._losses)  # type: ignore[method-assign]
+        # The models of a multirun's earlier jobs count against the limit of compilations.
+        torch.compiler.reset()
 
     def _losses(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and the batch mean of every term."""
@@ -153,7 +154,8 @@ class VAE(LightningModule):
         return terms.loss, terms.means
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss, means = self._losses(batch["x"])
+        losses = _compiled(VAE._losses) if self.compiled else VAE._losses
+        loss, means = losses(self, batch["x"])
         self.window.add(loss, means)
         return loss
 
@@ -164,12 +166,12 @@ class VAE(LightningModule):
         found = self.window.pop()
         means = trainer.strategy.reduce(torch.stack([*found.values()]), reduce_op="mean")
         names = [f"train/{name}" for name in found]
+        weights = {f"train/weight_{name}": w for name, w in self.objective.current.items()}
         trainer.callback_metrics.update(zip(names, means, strict=True))
+        trainer.callback_metrics.update({name: w.clone() for name, w in weights.items()})
         # Not self.log: it takes a millisecond, and drops what does not fall on a multiple of log_every_n_steps.
         row = dict(zip(names, means.tolist(), strict=True))
-        row |= {
-            f"train/weight_{name}": float(value) for name, value in self.objective.current.items()
-        }
+        row |= {name: float(w) for name, w in weights.items()}
         for logger in trainer.loggers:
             logger.log_metrics(
                 {**row, "epoch": self.current_epoch},
@@ -238,6 +240,12 @@ class VAE(LightningModule):
             raise NotImplementedError(
                 "this model is unconditional: none of its parts takes a condition"
             )
+
+
+@cache
+def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:
+    # One graph for each batch size: an epoch has two, and a graph for any size would be slower.
+    return torch.compile(step, dynamic=False)
 
 
 def slerp(z_a: Tensor, z_b: Tensor, t: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Runs are controlled by a file: whoever can write into a run's directory can pause, resume or stop it."""
 
 import os
+import socket
 from pathlib import Path
 
 from src.runs.reading import ALIVE, read_run
@@ -20,8 +21,11 @@ def request(directory: str | Path, what: str) -> None:
     directory = Path(directory)
     if what not in (PAUSE, RESUME, STOP):
         raise UserError(f"request '{what}' is unknown{nearest(what, (PAUSE, RESUME, STOP))}")
-    if (state := read_run(directory).state) not in ALIVE:
-        raise UserError(f"{directory} is {state}: nobody is there to {what} it")
+    run = read_run(directory)
+    # What runs elsewhere and only seems dead may still hear.
+    here = run.info.get("host") == socket.gethostname()
+    if run.state not in ALIVE and (here or run.state != "dead"):
+        raise UserError(f"{directory} is {run.state}: nobody is there to {what} it")
     write_atomic(directory / REQUEST_FILE, what)
 
 

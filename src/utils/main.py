@@ -98,9 +98,8 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
     kept = [o for o in saved if isinstance(o, str) and not _is_about_hydra(o)]
     kept = [o for o in kept if o.lstrip("+~").split("=", 1)[0] not in given]
     for override in kept:
-        if re.search(
-            r"\$\{[^}]*:", override
-        ):  # such as ${oc.env:SECRET}, in a run that somebody else started
+        # Such as ${oc.env:SECRET}, in a run that somebody else started.
+        if re.search(r"\$\{.*:", override, re.DOTALL):
             raise UserError(
                 f"{run / 'run.json'} holds {override}, which would ask this machine for a value; "
                 "give that choice on the command line, spelled out"

@@ -1,7 +1,7 @@
 """Hooks that a callback inherits empty are not called in a step; its own are, and so are those of its parents."""
 
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 
 from src.callbacks.checkpoints import BestAndLast
 from src.callbacks.idle import EVERY_STEP, leave_out_idle_hooks
@@ -27,6 +27,9 @@ def test_own_and_inherited_hooks_stay_and_empty_ones_go(tmp_path):
         assert [name for name in EVERY_STEP if callable(getattr(callback, name))] == [
             "on_train_batch_end"
         ]
+    lambdas = LambdaCallback(on_train_batch_start=lambda *arguments: None)
+    leave_out_idle_hooks(lambdas)
+    assert callable(lambdas.on_train_batch_start) and not callable(lambdas.on_train_batch_end)
     lightnings = ModelCheckpoint(tmp_path)
     leave_out_idle_hooks(lightnings)
     assert callable(lightnings.on_train_batch_end)

@@ -86,8 +86,6 @@ def test_a_batch_cannot_be_larger_than_the_data(compose_config):
     ):
         build(compose_config("data.batch_size=1300").data).setup()
     build(compose_config("data.batch_size=1258").data).setup()
-    with pytest.raises(UserError, match="data.eval_batch_size=1 must be at least 2"):
-        build(compose_config("data.eval_batch_size=1").data).setup()
 
 
 class Given(ArrayDataModule):

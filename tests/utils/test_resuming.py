@@ -43,8 +43,11 @@ def test_the_runs_own_choices_come_first_and_what_is_given_now_wins(run: Path) -
     ]
 
 
-def test_a_saved_choice_that_asks_this_machine_for_a_value_is_refused(run: Path) -> None:
-    (run / "run.json").write_text(json.dumps({"overrides": ["name=${oc.env:SECRET}"]}))
+@pytest.mark.parametrize("override", ["name=${oc.env:SECRET}", "name='${oc.${x}:SECRET}'"])
+def test_a_saved_choice_that_asks_this_machine_for_a_value_is_refused(
+    run: Path, override: str
+) -> None:
+    (run / "run.json").write_text(json.dumps({"overrides": [override]}))
     checkpoint = f"ckpt_path={run}/checkpoints/last.ckpt"
     with pytest.raises(UserError, match="holds name=.*give that choice on the command line"):
         with_resumed_run([checkpoint])

@@ -17,7 +17,7 @@ class Terms:
         values: what is reported, each (B,) nats.
         weights: what each is multiplied by in the loss; a term without one is only reported.
         penalties: what enters the loss in a term's place where that differs from what is reported, as with free bits.
-        means: the values' batch means; they are taken here and nowhere else.
+        means: the batch means of what is reported.
     """
 
     values: dict[str, Tensor]

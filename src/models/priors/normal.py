@@ -24,4 +24,6 @@ class StandardNormal(nn.Module):
         self.register_buffer("scale", torch.ones(dim), persistent=False)
 
     def forward(self, condition: Tensor | None = None) -> Distribution:
-        return Independent(UnitNormal(self.loc, self.scale), 1, validate_args=False)
+        return Independent(
+            UnitNormal(self.loc, self.scale, validate_args=False), 1, validate_args=False
+        )
