@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal, constraints, register_kl
-from torch.nn.functional import softplus
 
 
 def full_precision(value: Tensor) -> Tensor:
@@ -11,10 +10,9 @@ def full_precision(value: Tensor) -> Tensor:
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
-def bounded(raw: Tensor, low: float, high: float) -> Tensor:
-    """raw → (low, high), close to the identity in between; unlike a clamp it has a gradient outside."""
-    upper = high - softplus(high - raw)
-    return low + softplus(upper - low)
+def bounded(raw: Tensor, limit: float) -> Tensor:
+    """raw → (-limit, limit), close to the identity around 0; unlike a clamp it has a gradient outside."""
+    return limit * torch.tanh(raw / limit)
 
 
 class UnitNormal(Normal):

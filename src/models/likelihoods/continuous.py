@@ -115,7 +115,7 @@ class GaussianLikelihood(nn.Module):
         if self.scale == "optimal":
             sigma = self.running_variance.sqrt()
         elif self.scale == "per_pixel":
-            sigma = bounded(parts[1], -6.0, 3.0).exp()
+            sigma = bounded(parts[1], 6.0).exp()
         else:
             sigma = self.log_sigma.exp()
         return Independent(

@@ -1,5 +1,6 @@
 """What every objective shares: named terms, and weights that a callback may move."""
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -31,12 +32,11 @@ class Terms:
     @property
     def loss(self) -> Tensor:
         """The weighted sum of the batch means."""
-        total: Tensor | float = 0.0
+        weighted = []
         for name, weight in self.weights.items():
             mean = self.penalties[name].mean() if name in self.penalties else self.means[name]
-            total = total + (mean if isinstance(weight, float) and weight == 1 else weight * mean)
-        assert isinstance(total, Tensor)
-        return total
+            weighted.append(mean if isinstance(weight, float) and weight == 1 else weight * mean)
+        return functools.reduce(torch.add, weighted)
 
 
 class Objective(nn.Module):

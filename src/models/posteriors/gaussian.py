@@ -9,7 +9,7 @@ from src.models.distributions import Delta, bounded, full_precision
 class DiagonalGaussian(nn.Module):
     """q(z | x) = N(μ(x), diag σ²(x)) (Kingma & Welling 2014, arXiv:1312.6114).
 
-    log σ is kept within [-8, 4] by a smooth bound, so that an early outlier overflows nothing and
+    log σ is kept within ±8 by a smooth bound, so that an early outlier overflows nothing and
     still has a gradient.
 
     Args:
@@ -26,7 +26,7 @@ class DiagonalGaussian(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
         mean, raw = full_precision(self.head(features)).chunk(2, dim=-1)
-        log_scale = bounded(raw, -8.0, 4.0)
+        log_scale = bounded(raw, 8.0)
         return Independent(
             Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False
         )
