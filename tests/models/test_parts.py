@@ -151,7 +151,7 @@ def test_a_pixel_with_a_runaway_scale_can_still_be_mended():
     y = torch.tensor([[[0.0, 0.0], [-9.0, 5.0]]], requires_grad=True)
     px = GaussianLikelihood((2,), scale="per_pixel", parameters=2)(y)
     px.log_prob(torch.zeros(1, 2)).sum().backward()
-    assert (px.stddev.log().detach() > -6.001).all() and (px.stddev.log().detach() < 3.001).all()
+    assert (px.stddev.log().detach().abs() < 6.001).all()
     assert (y.grad[0, 1] != 0).all()
 
 
