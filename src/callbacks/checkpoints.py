@@ -59,6 +59,12 @@ class BestAndLast(ModelCheckpoint):
             save_on_train_epoch_end=True,
         )
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        # Lightning writes last.ckpt only together with a new best one; a kill would cost all epochs since then.
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
     on_train_batch_end = Callback.on_train_batch_end  # it saves where epochs end
 
 

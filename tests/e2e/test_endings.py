@@ -88,6 +88,15 @@ def test_killed_and_resumed_is_bit_equal(shell: Shell, uninterrupted: Path) -> N
     assert_same_training(directory, uninterrupted)
 
 
+def test_the_last_epoch_is_kept_though_an_earlier_one_was_best(shell: Shell) -> None:
+    worst = ("callbacks.checkpoint.monitor=val/mse", "callbacks.checkpoint.mode=max")
+    run = shell.train(*EXACT, *worst)  # the first epoch's is the largest
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    last = contents(run)
+    assert best["epoch"] < last["epoch"] == 5
+    assert last["global_step"] == read_run(run).info["progress"]["step"]
+
+
 def test_pause_resume_and_stop_by_request(shell: Shell, uninterrupted: Path) -> None:
     process = shell.start(*shell.arguments(*EXACT))
     directory = shell.directory("run")
@@ -210,6 +219,8 @@ def test_a_refused_resumption_leaves_the_run_as_it_was(shell: Shell, trained: Pa
     before = [(run / name).read_bytes() for name in names]
     printed = shell("model.latent_dim=5", f"ckpt_path={run}/checkpoints/last.ckpt", status=1)
     assert "is of another architecture" in printed
+    printed = shell("trainer.max_epochs=0", f"ckpt_path={run}/checkpoints/last.ckpt", status=1)
+    assert "trainer.max_epochs=0: " in printed and "epochs already" in printed
     assert [(run / name).read_bytes() for name in names] == before
     shell("train=false", f"ckpt_path={run}/checkpoints/best.ckpt")
     after = read_run(run).results
