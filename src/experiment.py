@@ -168,10 +168,10 @@ def _check_checkpoint(cfg: DictConfig, directory: Path) -> None:
         raise UserError(
             f"{directory} is {state}: stop it first with python -m src.runs stop {directory}"
         )
-    done, limit = checkpoint.get("epoch", 0), cfg.trainer.get("max_epochs")
-    if cfg.train and limit is not None and 0 <= limit < done:
+    reached, limit = checkpoint.get("epoch", 0), cfg.trainer.get("max_epochs")
+    if cfg.train and limit is not None and 0 <= limit < reached:
         raise UserError(
-            f"trainer.max_epochs={limit}: {cfg.ckpt_path} has trained for {done} epochs already"
+            f"trainer.max_epochs={limit}: {cfg.ckpt_path} has reached epoch {reached} already"
         )
     check_data(cfg.model, cfg.data, data_configs)
     check_state(build(cfg.model), checkpoint["state_dict"], f"ckpt_path={cfg.ckpt_path}")

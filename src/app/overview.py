@@ -29,9 +29,8 @@ def page() -> None:
         else:
             st.info(f"There are no runs in {root} yet. Make one, in less than a minute, with")
             st.code("python run_experiment.py", language="bash")
-    except (
-        ValueError
-    ) as error:  # a broken file; told as plain text, for its content may be anybody's
+    except ValueError as error:
+        # A broken file; told as plain text, for its content may be anybody's.
         st.error("A run's files cannot be read.")
         st.text(error)
 

@@ -24,9 +24,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
         goal = Path(path)
         goal.parent.mkdir(parents=True, exist_ok=True)
         temporary = goal.with_name(f".{goal.name}.tmp")
-        content = (
-            io.BytesIO()
-        )  # torch.save into a file reports a full disk as a RuntimeError about positions
+        # torch.save into a file reports a full disk as a RuntimeError about positions.
+        content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
             with open(temporary, "wb") as file:
