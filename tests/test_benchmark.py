@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 def test_a_tiny_training_is_timed_on_both_sides(alone: bool) -> None:
     code = (
         "import sys; sys.path.insert(0, 'scripts'); import benchmark as b\n"
-        "w = b.Workload('tiny', (), (1, 8, 8), 8, steps=20, chunk=5, chunks=6, target=0.9)\n"
-        f"t = b.time_training(w, {alone})\n"
+        f"w = b.Workload('tiny', (), (1, 8, 8), 8, steps=20, chunk=5, chunks=6, target=0.9, alone={alone})\n"
+        "t = b.time_training(w)\n"
         "print(t.ratio, len(t.ours), len(t.bare), len(t.row()) == len(b.HEADER))"
     )
     done = subprocess.run(
@@ -32,9 +32,9 @@ def test_without_a_name_the_benchmarks_are_listed() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "training",
-        "alone",
+        "one_process",
         "configuration",
     ]
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in ("training", "alone", "configuration"):
+    for name in ("training", "one_process", "configuration"):
         assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from src.models import networks
-from src.models.networks.conv import ResidualConv
+from src.models.networks.conv import Conv, ConvTranspose, ResidualConv
 from src.models.networks.mlp import ResidualLinear
 from src.utils.errors import UserError
 
@@ -49,6 +49,20 @@ def test_every_parameter_learns(family, shape):
         for name, parameter in network.named_parameters():
             assert torch.isfinite(parameter.grad).all(), name
             assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("layer", [Conv(2, 3, 4, 2, 1), ConvTranspose(2, 3, 4, 2, 1, (0, 1))])
+def test_a_convolution_is_the_same_when_compiled(layer):
+    compiled = torch.compile(layer, backend="aot_eager")
+    h = torch.randn(4, 2, 9, 6, requires_grad=True)
+    found = []
+    for call in (layer, compiled):
+        result = call(h)
+        found.append(
+            [result, *torch.autograd.grad(result.square().sum(), [h, *layer.parameters()])]
+        )
+    for eager, traced in zip(*found, strict=True):
+        torch.testing.assert_close(traced, eager)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ the same sizes back. Letters: B batch, C channels, H height, W width, P likeliho
 from collections.abc import Sequence
 from math import gcd, prod
 
+import torch
 from torch import Tensor, nn
 
 from src.models.networks.mlp import activation, residual_mlp
@@ -34,16 +35,47 @@ def _widths(channels: int, stages: int, largest: int) -> list[int]:
     return [min(channels * 2**i, largest) for i in range(stages)]
 
 
-def _down(c_in: int, c_out: int) -> nn.Conv2d:
+def _bias_apart() -> bool:
+    # The compiler joins an addition, and the sum that is its gradient, to their neighbours, where a convolution that is
+    # given the bias sums once more: 4 % of a whole step on a CPU. Without the compiler, giving it the bias is faster.
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
+class Conv(nn.Conv2d):
+    """``nn.Conv2d``, (B, C, H, W) → (B, C', H', W'), faster when compiled."""
+
+    bias: nn.Parameter
+
+    def forward(self, h: Tensor) -> Tensor:
+        if not _bias_apart():
+            return super().forward(h)
+        h = nn.functional.conv2d(h, self.weight, None, self.stride, self.padding)
+        return h + self.bias[:, None, None]
+
+
+class ConvTranspose(nn.ConvTranspose2d):
+    """``nn.ConvTranspose2d``, (B, C, H, W) → (B, C', H', W'), faster when compiled."""
+
+    bias: nn.Parameter
+    padding: tuple[int, ...]
+
+    def forward(self, h: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not _bias_apart():
+            return super().forward(h, output_size)
+        h = nn.functional.conv_transpose2d(
+            h, self.weight, None, self.stride, self.padding, self.output_padding
+        )
+        return h + self.bias[:, None, None]
+
+
+def _down(c_in: int, c_out: int) -> Conv:
     # Kernel 4 is a multiple of stride 2: no checkerboard (Odena et al. 2016), and 2h or 2h+1 halve to h.
-    return nn.Conv2d(c_in, c_out, kernel_size=4, stride=2, padding=1)
+    return Conv(c_in, c_out, kernel_size=4, stride=2, padding=1)
 
 
-def _up(
-    c_in: int, c_out: int, source: tuple[int, int], goal: tuple[int, int]
-) -> nn.ConvTranspose2d:
+def _up(c_in: int, c_out: int, source: tuple[int, int], goal: tuple[int, int]) -> ConvTranspose:
     odd = (goal[0] - 2 * source[0], goal[1] - 2 * source[1])
-    return nn.ConvTranspose2d(c_in, c_out, kernel_size=4, stride=2, padding=1, output_padding=odd)
+    return ConvTranspose(c_in, c_out, kernel_size=4, stride=2, padding=1, output_padding=odd)
 
 
 class ResidualConv(nn.Module):
@@ -52,8 +84,8 @@ class ResidualConv(nn.Module):
     def __init__(self, channels: int, act: str) -> None:
         super().__init__()
         first, last = (
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            Conv(channels, channels, 3, padding=1),
+            Conv(channels, channels, 3, padding=1),
         )
         self.body = nn.Sequential(
             nn.GroupNorm(gcd(8, channels), channels),
