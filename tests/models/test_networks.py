@@ -1,5 +1,7 @@
 """Networks: any picture size, vectors, and gradients everywhere."""
 
+import operator
+
 import pytest
 import torch
 from torch import nn
@@ -51,18 +53,28 @@ def test_every_parameter_learns(family, shape):
             assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("layer", [Conv(2, 3, 4, 2, 1), ConvTranspose(2, 3, 4, 2, 1, (0, 1))])
-def test_a_convolution_is_the_same_when_compiled(layer):
-    compiled = torch.compile(layer, backend="aot_eager")
-    h = torch.randn(4, 2, 9, 6, requires_grad=True)
+@pytest.mark.parametrize("kind", [Conv, ConvTranspose])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_compiled_convolution_adds_its_bias_apart_and_is_the_same(kind, mixed):
+    torch.manual_seed(0)
+    layer, h = kind(2, 3, 4, 2, 1), torch.randn(4, 2, 9, 6, requires_grad=True)
+    graphs = []
+
+    def record(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
     found = []
-    for call in (layer, compiled):
-        result = call(h)
-        found.append(
-            [result, *torch.autograd.grad(result.square().sum(), [h, *layer.parameters()])]
-        )
-    for eager, traced in zip(*found, strict=True):
-        torch.testing.assert_close(traced, eager)
+    for call in (layer, torch.compile(layer, backend=record)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            result = call(h)
+        upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
+        gradients = torch.autograd.grad(result, [h, *layer.parameters()], upstream.to(result.dtype))
+        found.append([result, *gradients])
+    tolerance = {"rtol": 0.02, "atol": 0.02} if mixed else {}
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager, **tolerance)
+    assert operator.add in {node.target for node in graphs[0].graph.nodes}
 
 
 @pytest.mark.parametrize(
