@@ -53,11 +53,11 @@ def test_every_parameter_learns(family, shape):
             assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("kind", [Conv, ConvTranspose])
+@pytest.mark.parametrize(("kind", "odd"), [(Conv, ()), (ConvTranspose, ((0, 1),))])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_a_compiled_convolution_adds_its_bias_apart_and_is_the_same(kind, mixed):
+def test_a_compiled_convolution_adds_its_bias_apart_and_is_the_same(kind, odd, mixed):
     torch.manual_seed(0)
-    layer, h = kind(2, 3, 4, 2, 1), torch.randn(4, 2, 9, 6, requires_grad=True)
+    layer, h = kind(2, 3, 4, 2, 1, *odd), torch.randn(4, 2, 9, 6, requires_grad=True)
     graphs = []
 
     def record(graph, inputs):
