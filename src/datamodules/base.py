@@ -90,9 +90,22 @@ class ArrayDataModule(LightningDataModule):
         """The first ``limit`` samples of a split as the model sees them, (N, *shape) float32."""
         return self._to_float(self.splits[split]["x"][:limit])
 
+    def rows(self, split: str, rows: Tensor) -> Tensor:
+        """Chosen samples of a split as the model sees them, (len(rows), *shape) float32."""
+        return self._to_float(self.splits[split]["x"].index_select(0, rows))
+
+    def spread(self, split: str, count: int) -> Tensor:
+        """At most ``count`` rows, evenly spread over a split that may be sorted."""
+        size = len(self.splits[split]["x"])
+        return torch.linspace(0, size - 1, min(count, size)).round().long()
+
     def labels(self, split: str) -> Tensor | None:
         """(N,) int64, or None where the data has none."""
         return self.splits[split].get("label")
+
+    def factors(self, split: str) -> Tensor | None:
+        """(N, F) int64, what varies from sample to sample, or None where that is not known."""
+        return self.splits[split].get("factors")
 
     def train_dataloader(self) -> BatchLoader:
         # debug=overfit learns the same batches in every epoch.
