@@ -23,6 +23,7 @@ from src.callbacks.report import TestReport
 from src.callbacks.run_logger import RunLogger
 from src.callbacks.run_state import RunState
 from src.models.compat import check_data
+from src.models.pretrained import load_pretrained
 from src.runs.control import clear
 from src.runs.loading import (
     WEIGHTS,
@@ -104,6 +105,7 @@ def assemble(
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = build(cfg.model), build(cfg.data)
+    load_pretrained(model)
     report = TestReport(directory, cfg.importance_samples)
     callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
     for callback in callbacks:
@@ -141,11 +143,8 @@ def check_root(cfg: DictConfig) -> None:
 
 def portable(model: dict[str, Any]) -> dict[str, Any]:
     """A model's config without what only training needs, so that it names nothing but models and parts."""
-    return {
-        key: value
-        for key, value in model.items()
-        if key not in ("optimizer", "scheduler", "compile")
-    }
+    training = ("optimizer", "scheduler", "compile", "pretrained")
+    return {key: value for key, value in model.items() if key not in training}
 
 
 def quiet_libraries() -> None:

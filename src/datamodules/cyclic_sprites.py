@@ -87,16 +87,6 @@ class CyclicSpritesDataModule(ArrayDataModule):
         """The columns of ``factors``."""
         return tuple(self.factor_values)
 
-    def factors(self, split: str) -> Tensor:
-        """(N, 9) int64 indices into ``factor_values``.
-
-        Raises:
-            UserError: the sequences come from files, which say nothing of them.
-        """
-        if self.path:
-            raise UserError(f"data.path={self.path} holds no factors; leave it out to draw sprites")
-        return self.splits[split]["factors"]
-
     def load(self) -> dict[str, Split]:
         splits = self._read() if self.path else self._draw()
         for split, arrays in splits.items():

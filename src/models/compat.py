@@ -6,10 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from src.models.latents import FlatLatent
+from src.models.geometry import LearnedMetric
+from src.models.latents import FramesLatent, HamiltonianLatent, Latent, LongitudinalLatent
 from src.models.likelihoods import BernoulliLikelihood
 from src.models.objectives import ELBO, Objective, Reconstruction
-from src.models.posteriors import DeltaPosterior
+from src.models.posteriors import DeltaPosterior, RiemannianGaussian
+from src.models.priors import GaussianProcessPrior, RiemannianPrior
 from src.utils.build import locate
 from src.utils.errors import UserError
 
@@ -18,7 +20,7 @@ from src.utils.errors import UserError
 class Rule:
     """A combination that is refused: ``clashes(latent, objective)`` recognises it, ``reason`` is told."""
 
-    clashes: Callable[[FlatLatent, Objective], bool]
+    clashes: Callable[[Latent, Objective], bool]
     reason: str
 
 
@@ -54,6 +56,44 @@ RULES = (
         ),
         "free bits clamp the KL of each dimension, which a posterior or prior that is not factorised does not have",
     ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(objective, ELBO)
+            and (objective.free_bits > 0 or objective.has_capacity)
+            and isinstance(latent, HamiltonianLatent | LongitudinalLatent)
+        ),
+        "free bits and capacity rewrite the KL of q(z|x), and latents hamiltonian and longitudinal move z on from it",
+    ),
+    Rule(
+        lambda latent, objective: (
+            latent.metric is None
+            and (
+                isinstance(latent.posterior, RiemannianGaussian)
+                or isinstance(latent.prior, RiemannianPrior)
+            )
+        ),
+        "a riemannian posterior or prior needs a latent metric, and this model has none; choose model/metric=fitted",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent.metric, LearnedMetric) and not isinstance(latent, HamiltonianLatent)
+        ),
+        "metric learned is trained by Hamiltonian dynamics; choose model/latent=hamiltonian or model/metric=fitted",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent.prior, GaussianProcessPrior) and not isinstance(latent, FramesLatent)
+        ),
+        "prior gaussian_process ties the codes of frames together, and only model/latent=frames has one a frame",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent, HamiltonianLatent | LongitudinalLatent)
+            and (isinstance(latent.posterior, DeltaPosterior) or latent.prior is None)
+        ),
+        "latents hamiltonian and longitudinal need a prior and a posterior with a density; use model/latent=flat or "
+        "sequence",
+    ),
 )
 
 
@@ -65,7 +105,7 @@ def check_parts(latent: nn.Module, objective: nn.Module) -> None:
     """
     for rule in RULES:
         if (
-            isinstance(latent, FlatLatent)
+            isinstance(latent, Latent)
             and isinstance(objective, Objective)
             and rule.clashes(latent, objective)
         ):
@@ -86,14 +126,23 @@ def check_data(
     Raises:
         UserError: with the data configs that fit.
     """
+    latent, kind = locate(model["latent"]["_target_"]), data["kind"]
+    needed: tuple[str, ...] | None = getattr(latent, "kinds", None)
+    if needed and kind not in needed:
+        raise UserError(
+            f"model.latent {latent.__name__} takes {' or '.join(needed)} data, not '{kind}'; data "
+            f"that fits: {', '.join(fitting(needed))}"
+        )
+    if needed == ("sequence",):  # its networks see one frame at a time
+        kind = "image" if len(data["shape"]) == 4 else "vector"
     for part in ("encoder", "decoder"):
         network = locate(model[part]["_target_"])
-        kinds: tuple[str, ...] = getattr(network, "kinds", (data["kind"],))
-        if data["kind"] not in kinds:
-            fits = ", ".join(fitting(kinds))
+        kinds: tuple[str, ...] = getattr(network, "kinds", (kind,))
+        if kind not in kinds:
+            frames = " of frames" if needed == ("sequence",) else ""
             raise UserError(
                 f"model.{part} {network.__name__} takes {' or '.join(kinds)} data, not "
-                f"'{data['kind']}'; data that fits: {fits}"
+                f"'{kind}'{frames}; data that fits: {', '.join(fitting(kinds))}"
             )
     if (
         locate(model["likelihood"]["_target_"]) is BernoulliLikelihood

@@ -2,7 +2,14 @@
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal, constraints, register_kl
+from torch.distributions import (
+    Distribution,
+    Independent,
+    Normal,
+    constraints,
+    kl_divergence,
+    register_kl,
+)
 
 
 def full_precision(value: Tensor) -> Tensor:
@@ -13,6 +20,29 @@ def full_precision(value: Tensor) -> Tensor:
 def bounded(raw: Tensor, limit: float) -> Tensor:
     """raw → (-limit, limit), close to the identity around 0; unlike a clamp it has a gradient outside."""
     return limit * torch.tanh(raw / limit)
+
+
+def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
+    """KL(q ‖ p) in nats, (B,); None where no closed form is registered for the pair."""
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+
+
+def divergence_at_mean(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q ‖ p), (B,) nats; where there is no closed form, its integrand log q − log p at the mean of q."""
+    closed = closed_form_kl(q, p)
+    return q.log_prob(q.mean) - p.log_prob(q.mean) if closed is None else closed
+
+
+def factorised_kl(q: Independent, p: Independent) -> Tensor:
+    """KL of every single dimension in nats, (B, all dimensions of the event)."""
+    batch = q.batch_shape
+    base_q, base_p = q.base_dist, p.base_dist
+    while isinstance(base_q, Independent) and isinstance(base_p, Independent):
+        base_q, base_p = base_q.base_dist, base_p.base_dist
+    return kl_divergence(base_q, base_p).flatten(len(batch))
 
 
 class UnitNormal(Normal):

@@ -11,7 +11,8 @@ class Draw:
     """k latent samples for a batch, with what is needed to score them.
 
     The densities are computed when an objective first asks for them, so that a closed-form ELBO does not pay
-    for a Monte-Carlo one. A latent whose density is cheap only at its own samples passes ``own_log_qz``.
+    for a Monte-Carlo one. A latent whose density is cheap only at its own samples passes ``own_log_qz``; one whose z
+    is not a sample of q, moved on by a flow or by dynamics, passes the densities that make the bound right.
 
     Attributes:
         x: the batch, (B, *shape).
@@ -19,7 +20,8 @@ class Draw:
         q: the posterior, batch shape (B,).
         p: the prior, batch shape () or (B,).
         px: the likelihood at every sample, batch shape (k, B).
-        own_log_qz: (k, B) nats, where the latent has computed it with the sample.
+        own_log_qz: (k, B) nats, where the latent has computed it with the sample; no closed-form KL is taken then.
+        own_log_pz: (k, B) nats, likewise.
         aux: further per-sample terms of the latent in nats, each (B,), such as a commitment loss.
     """
 
@@ -29,6 +31,7 @@ class Draw:
     p: Distribution | None
     px: Distribution
     own_log_qz: Tensor | None = None
+    own_log_pz: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
     # Not cached_property, whose lock (up to Python 3.11) breaks the graph of a compiled step.
     _known: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
@@ -46,7 +49,8 @@ class Draw:
         if self.p is None:
             raise NotImplementedError("this model has no prior over z: a deterministic autoencoder")
         if "pz" not in self._known:
-            self._known["pz"] = self.p.log_prob(self.z)
+            own = self.own_log_pz
+            self._known["pz"] = self.p.log_prob(self.z) if own is None else own
         return self._known["pz"]
 
     @property

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
+from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
 from src.models.objectives import Terms
 
@@ -68,7 +68,9 @@ class EvaluationSums:
         error = (decoded.mean - x).abs()
         rows = {name: value.sum() for name, value in terms.values.items()}
         if draw.p is not None:
-            rows["energy_mean"] = (kl_divergence(draw.q, draw.p) - decoded.log_prob(x)).sum()
+            rows["energy_mean"] = (divergence_at_mean(draw.q, draw.p) - decoded.log_prob(x)).sum()
+        found = model.latent.diagnostics(x, draw.q.mean, decoded.mean)
+        rows |= {name: value.sum() for name, value in found.items()}
         rows |= {
             "loss": terms.loss * n,
             "mse": error.square().flatten(1).mean(1).sum(),

@@ -1,12 +1,12 @@
 """What the rest of the code may ask of a model."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.distributions import Distribution
 
-Path = Literal["linear", "slerp", "geodesic"]
+from src.models.paths import Path
 
 
 @runtime_checkable

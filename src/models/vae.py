@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from src.models.compat import check_parts
+from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
 from src.models.meters import EvaluationSums, TermWindow
 from src.models.objectives import Terms
+from src.models.paths import latent_path
 from src.models.protocol import Path
 from src.utils.build import build
-from src.utils.errors import UserError
 from src.utils.seeding import isolated_rng
 
 Config = Mapping[str, Any]
+# Numbers decoded at once for an importance-weighted bound: larger blocks are faulted in anew every time.
+LARGEST_SLICE = 2**22
 
 
 class VAE(LightningModule):
@@ -26,10 +29,11 @@ class VAE(LightningModule):
 
     Args:
         shape: the data's shape without the batch.
-        encoder, decoder, posterior, prior, likelihood, latent, objective: parts, or configs of parts.
+        encoder, decoder, posterior, prior, likelihood, latent, objective, metric: parts, or configs of parts.
         optimizer: config of a ``torch.optim`` class; the parameters are added here.
         scheduler: ``curve``, the config of a learning-rate scheduler, and ``interval``, epoch or step; or None.
         compile: compile the training step with inductor; on a CPU that takes a C++ compiler.
+        pretrained: what ``src.models.pretrained.load_pretrained`` is to copy in before a training.
 
     References:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114.
@@ -50,6 +54,8 @@ class VAE(LightningModule):
         latent_dim: int | None = None,
         name: str = "vae",
         compile: bool = False,
+        metric: nn.Module | Config | None = None,
+        pretrained: Mapping[str, str | None] | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -59,11 +65,12 @@ class VAE(LightningModule):
             "prior": prior or None,
             "decoder": decoder,
             "likelihood": likelihood,
+            "metric": metric or None,
         }
         self.latent = build(latent, **{name: build(part) for name, part in parts.items()})
         self.objective = build(objective)
         check_parts(self.latent, self.objective)
-        self.name, self.latent_dim = name, latent_dim
+        self.name, self.latent_dim, self.pretrained = name, latent_dim, dict(pretrained or {})
         self.optimizer_config, self.scheduler_config = dict(optimizer or {}), dict(scheduler or {})
         self.window = TermWindow()
         self.sums = EvaluationSums()
@@ -85,11 +92,12 @@ class VAE(LightningModule):
 
     def prior(self, c: Tensor | None = None) -> Distribution:
         """p(z); ``NotImplementedError`` for a deterministic autoencoder."""
-        if self.latent.prior is None:
+        prior = self.latent.prior_over_z(c)
+        if prior is None:
             raise NotImplementedError(
                 "this autoencoder has no prior: its latent density must be fitted after training"
             )
-        return self.latent.prior(c)
+        return prior
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The likelihood's mean at the posterior's mean, (B, *shape)."""
@@ -102,28 +110,20 @@ class VAE(LightningModule):
     def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int, path: Path = "linear") -> Tensor:
         """(steps, B, *shape) pictures on the way from x_a to x_b through their posterior means."""
         z_a, z_b = self.encode(x_a).mean, self.encode(x_b).mean
-        t = torch.linspace(0, 1, steps, device=z_a.device)[:, None, None]
-        if path == "linear":
-            return self.decode(torch.lerp(z_a, z_b, t)).mean
-        if path == "slerp":
-            return self.decode(slerp(z_a, z_b, t)).mean
-        if path == "geodesic":
-            raise NotImplementedError(
-                "geodesics need a model with a latent metric, and this one has none; use linear or slerp"
-            )
-        raise UserError(f"path='{path}' is unknown; choices: linear, slerp, geodesic")
+        return self.decode(latent_path(z_a, z_b, steps, path, self.latent.metric)).mean
 
     def log_likelihood(self, x: Tensor, k: int) -> Tensor:
         """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519); k in slices to bound memory."""
-        slices = [min(8, k - done) for done in range(0, k, 8)]
+        size = min(8, max(1, LARGEST_SLICE // x.numel()))
+        slices = [min(size, k - done) for done in range(0, k, size)]
         draws = (self.latent.infer(x, k=size) for size in slices)
         log_w = torch.cat([draw.log_px + draw.log_pz - draw.log_qz for draw in draws])
         return log_w.logsumexp(0) - torch.tensor(float(k)).log()
 
     def energy(self, x: Tensor) -> Tensor:
-        """−log p(x | μ) + KL(q(z | x) ‖ p(z)), (B,) nats, deterministic."""
+        """−log p(x | μ) + KL(q(z | x) ‖ p(z)), (B,) nats, deterministic; see ``divergence_at_mean``."""
         q, p = self.encode(x), self.prior()
-        return -self.decode(q.mean).log_prob(x) + torch.distributions.kl_divergence(q, p)
+        return -self.decode(q.mean).log_prob(x) + divergence_at_mean(q, p)
 
     # Training.
 
@@ -246,11 +246,3 @@ class VAE(LightningModule):
 def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:
     # One graph for each batch size: an epoch has two, and a graph for any size would be slower.
     return torch.compile(step, dynamic=False)
-
-
-def slerp(z_a: Tensor, z_b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation of directions with linear interpolation of lengths; z (B, D), t (steps, 1, 1)."""
-    unit_a, unit_b = nn.functional.normalize(z_a, dim=-1), nn.functional.normalize(z_b, dim=-1)
-    angle = (unit_a * unit_b).sum(-1, keepdim=True).clamp(-1 + 1e-6, 1 - 1e-6).acos()
-    direction = (((1 - t) * angle).sin() * unit_a + (t * angle).sin() * unit_b) / angle.sin()
-    return direction * torch.lerp(z_a.norm(dim=-1, keepdim=True), z_b.norm(dim=-1, keepdim=True), t)

@@ -63,6 +63,7 @@ def register_resolvers() -> None:
     """The resolvers that conf/ uses; none of them imports torch before it is asked."""
     OmegaConf.register_resolver("picture_shape", _picture_shape, replace=True)
     OmegaConf.register_resolver("device_count", _device_count, replace=True)
+    OmegaConf.register_resolver("frame_shape", lambda shape: list(shape[1:]), replace=True)
     OmegaConf.register_resolver("unused_dir", _unused_dir, replace=True, use_cache=True)
 
 

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from src.experiment import portable
+from src.models.paths import slerp
 from src.models.protocol import LatentModel
-from src.models.vae import slerp
 from src.runs import load_model
 from src.runs.loading import save_model
 from src.utils.build import build

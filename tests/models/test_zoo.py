@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from src.models.compat import RULES
+from src.models.latents import LongitudinalLatent
 from src.utils.errors import UserError
 
 MODEL = Path(__file__).parents[2] / "conf" / "model"
 MODELS = sorted(file.stem for file in MODEL.glob("*.yaml"))
+SEQUENCE_MODELS = ("gp_vae", "hybrid", "lvae_iaf", "riemannian_flow", "vanilla_sequence")
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
     for folder in MODEL.iterdir()
@@ -21,8 +23,9 @@ GROUPS = {
 def check(model: torch.nn.Module) -> None:
     """One step and one evaluation: finite loss, a finite gradient on every parameter, finite metrics."""
     x = torch.rand(6, *model.shape)
-    loss = model.step(x)[1].loss
-    loss.backward()
+    for _ in range(2 if isinstance(model.latent, LongitudinalLatent) else 1):  # two frames j
+        loss = model.step(x)[1].loss
+        loss.backward()
     assert torch.isfinite(loss)
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
@@ -33,9 +36,22 @@ def check(model: torch.nn.Module) -> None:
     assert all(torch.isfinite(value) for value in metrics.values())
 
 
+def of_sequences(name: str) -> bool:
+    """Whether a model chooses sequences by itself."""
+    return name in SEQUENCE_MODELS
+
+
 @pytest.mark.parametrize(("name", "network"), [*product(MODELS, GROUPS["encoder"])])
 def test_every_model_trains_with_every_network(tiny_vae, name, network):
-    check(tiny_vae(f"model={name}", f"model/encoder={network}", f"model/decoder={network}"))
+    overrides = ["data.shape=[3,1,8,8]"] if of_sequences(name) else []
+    networks = [f"model/encoder={network}", f"model/decoder={network}"]
+    model = tiny_vae(f"model={name}", *networks, *overrides)
+    check(model)
+    # The network that was asked for is the one that is used.
+    kind = type(model.latent.encoder).__name__.lower()
+    assert kind == f"{network}encoder" and type(model.latent.decoder).__name__.lower() == (
+        f"{network}decoder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,15 +68,8 @@ def test_every_likelihood_trains_with_every_decoder(tiny_vae, likelihood, decode
 @pytest.mark.parametrize("network", ["mlp", "resnet"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_takes_vectors(tiny_vae, name, network):
-    check(
-        tiny_vae(
-            f"model={name}",
-            f"model/encoder={network}",
-            f"model/decoder={network}",
-            "data.shape=[90]",
-            "data.kind=vector",
-        )
-    )
+    shape = ["data.shape=[4,10]"] if of_sequences(name) else ["data.shape=[90]", "data.kind=vector"]
+    check(tiny_vae(f"model={name}", f"model/encoder={network}", f"model/decoder={network}", *shape))
 
 
 @pytest.mark.parametrize(
@@ -68,20 +77,28 @@ def test_every_model_takes_vectors(tiny_vae, name, network):
     [*product(GROUPS["posterior"], GROUPS["prior"], GROUPS["objective"])],
     ids=" ".join,
 )
-def test_posterior_prior_and_objective_combine_or_are_refused(tiny_vae, combination):
+@pytest.mark.parametrize("metric", ["none", "fitted"])
+def test_posterior_prior_and_objective_combine_or_are_refused(tiny_vae, combination, metric):
     posterior, prior, objective = combination
     overrides = [
         f"model/posterior={posterior}",
         f"model/prior={prior}",
         f"model/objective={objective}",
+        f"model/metric={metric}",
+        "model.prior.components=5" if prior == "vamp" else "model.latent_dim=4",
     ]
     point, no_prior = posterior == "delta", prior == "none"
-    if (objective == "elbo" and (point or no_prior)) or (
+    meaningless = (objective == "elbo" and (point or no_prior)) or (
         objective == "reconstruction" and point and not no_prior
-    ):
+    )
+    metric_missing = metric == "none" and "riemannian" in (posterior, prior)
+    if meaningless or metric_missing or prior == "gaussian_process":
         with pytest.raises(UserError) as refused:
             tiny_vae(*overrides)
         assert str(refused.value) in [rule.reason for rule in RULES]
+    elif objective == "reconstruction" and prior == "vamp":
+        # Nothing in this loss looks at the pseudo-inputs.
+        assert torch.isfinite(tiny_vae(*overrides).step(torch.rand(6, 1, 8, 8))[1].loss)
     else:
         check(tiny_vae(*overrides))
 
@@ -101,5 +118,26 @@ def test_every_optimiser_and_scheduler_takes_a_step(tiny_vae, optimizer, schedul
 
 
 @pytest.mark.parametrize("latent", GROUPS["latent"])
-def test_every_latent_trains(tiny_vae, latent):
-    check(tiny_vae(f"model/latent={latent}", "model.objective.num_samples=3"))
+@pytest.mark.parametrize("posterior", GROUPS["posterior"])
+@pytest.mark.parametrize("prior", GROUPS["prior"])
+def test_every_latent_trains_with_every_posterior_and_prior_or_refuses(
+    tiny_vae, latent, posterior, prior
+):
+    sequence = latent in ("sequence", "longitudinal", "frames")
+    base = ["model=vanilla_sequence", "data.shape=[3,1,8,8]"] if sequence else ["model=vae"]
+    overrides = [
+        *base,
+        f"model/latent={latent}",
+        f"model/posterior={posterior}",
+        f"model/prior={prior}",
+        "model/metric=fitted",
+        "model.objective.num_samples=3",
+        "model.prior.components=5" if prior == "vamp" else "model.latent_dim=4",
+    ]
+    coupled = prior == "gaussian_process" and latent != "frames"
+    if posterior == "delta" or prior == "none" or coupled:
+        with pytest.raises(UserError) as refused:
+            tiny_vae(*overrides)
+        assert str(refused.value) in [rule.reason for rule in RULES]
+    else:
+        check(tiny_vae(*overrides))

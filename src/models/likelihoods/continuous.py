@@ -9,7 +9,7 @@ from math import log, pi
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal, constraints
 from torch.nn.functional import mse_loss
 
@@ -45,10 +45,23 @@ class OptimalGaussian(Distribution):
             .sum(-1)
         )
         size = self.event_shape.numel()
-        variance = (squares.mean() / size).clamp_min(1e-6)
+        variance = _of_all_processes((squares.mean() / size).clamp_min(1e-6))
         self.likelihood.observe(variance.detach())
         score = torch.add(squares / variance, variance.log(), alpha=size)
         return -0.5 * (score + size * log(2 * pi))
+
+
+def _of_all_processes(variance: Tensor) -> Tensor:
+    """The mean of a batch variance over the processes of a distributed training, itself where there is one process.
+
+    It is then a constant: at its own optimum the likelihood does not change with it, so that the mean of the processes'
+    gradients is that of one process with the whole batch.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return variance
+    total = variance.detach().clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
 
 
 class GaussianLikelihood(nn.Module):

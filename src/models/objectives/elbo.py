@@ -1,31 +1,36 @@
 """The evidence lower bound and its weightings."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import Independent
 
+from src.models.distributions import closed_form_kl, factorised_kl
 from src.models.draw import Draw
 from src.models.objectives.base import Objective, Terms
-from src.utils.errors import UserError
+from src.utils.errors import UserError, nearest
 
 
 def kl_per_dimension(draw: Draw) -> Tensor:
-    """KL(q(z_d | x) ‖ p(z_d)) in nats, (B, D), for a factorised posterior and prior."""
-    if not (isinstance(draw.q, Independent) and isinstance(draw.p, Independent)):
+    """KL(q(z_d | x) ‖ p(z_d)) in nats, (B, D), for a factorised posterior and prior; of a sequence (B, T·D)."""
+    q, p = draw.q, draw.p
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
         raise NotImplementedError(
             "the KL has no value per dimension here: posterior or prior is not factorised"
         )
-    return kl_divergence(draw.q.base_dist, draw.p.base_dist)
+    return factorised_kl(q, p)
 
 
 def kl(draw: Draw) -> Tensor:
-    """KL(q(z | x) ‖ p(z)) in nats, (B,): closed form where one is registered, else the Monte-Carlo mean over k."""
-    if draw.p is not None:
-        try:
-            return kl_divergence(draw.q, draw.p)
-        except NotImplementedError:
-            pass  # no closed form for this pair
+    """KL(q(z | x) ‖ p(z)) in nats, (B,): closed form where one is registered, else the Monte-Carlo mean over k.
+
+    A draw that brings its own densities is not a plain sample of q, so that the closed form would be another model's.
+    """
+    if draw.p is not None and draw.own_log_qz is None:
+        closed = closed_form_kl(draw.q, draw.p)
+        if closed is not None:
+            return closed
     return (draw.log_qz - draw.log_pz).mean(0)
 
 
@@ -44,6 +49,7 @@ class ELBO(Objective):
         free_bits_mode: see above.
         capacity: C in nats; null turns it off.
         num_samples: k.
+        terms: weights of the latent's own terms by name, such as ``loop``; 1 where none is given.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class ELBO(Objective):
         free_bits_mode: Literal["per_sample", "batch_mean"] = "batch_mean",
         capacity: float | None = None,
         num_samples: int = 1,
+        terms: Mapping[str, float] | None = None,
     ) -> None:
         if free_bits_mode not in ("per_sample", "batch_mean"):
             raise UserError(
@@ -63,8 +70,10 @@ class ELBO(Objective):
                 "model.objective: free_bits and capacity both rewrite the KL; set one of them"
             )
         super().__init__(
-            {"kl": beta} | ({} if capacity is None else {"capacity": capacity}), num_samples
+            {"kl": beta} | ({} if capacity is None else {"capacity": capacity}) | dict(terms or {}),
+            num_samples,
         )
+        self.terms = tuple(terms or ())
         self.free_bits, self.free_bits_mode, self.has_capacity = (
             free_bits,
             free_bits_mode,
@@ -74,7 +83,12 @@ class ELBO(Objective):
     def forward(self, draw: Draw) -> Terms:
         rate = kl(draw)
         values = {"recon_nll": -draw.log_px.mean(0), "kl": rate, **draw.aux}
-        weights = dict.fromkeys(values, 1.0) | {"kl": self.weight("kl")}
+        if missing := [name for name in self.terms if name not in draw.aux]:
+            raise UserError(
+                f"model.objective.terms.{missing[0]} is no term of this model's latent{nearest(missing[0], draw.aux)}"
+            )
+        weights: dict[str, Tensor | float] = dict.fromkeys(values, 1.0)
+        weights |= {name: self.weight(name) for name in ("kl", *self.terms)}
         penalties = {}
         if self.free_bits:
             per_dimension = kl_per_dimension(draw)

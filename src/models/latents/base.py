@@ -1,0 +1,113 @@
+"""What every latent has: its parts, and who borrows what from whom."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from src.models.draw import Draw
+
+
+class Latent(nn.Module):
+    """Base of the latents: how z is inferred and turned back into a distribution over x.
+
+    A prior or posterior that works with the latent metric, or a prior made of posteriors, borrows them here; what is
+    borrowed is registered once, where it belongs.
+
+    Args:
+        encoder: x (B, *shape) → features (B, F).
+        posterior: features → q(z | x).
+        prior: → p(z); None for a deterministic autoencoder.
+        decoder: z (N, D) → likelihood parameters (N, P, *shape).
+        likelihood: parameters → p(x | z).
+        metric: the Riemannian metric of the latent space; None for a Euclidean one.
+    """
+
+    # What the datamodule must yield; None for whatever the networks take.
+    kinds: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        posterior: nn.Module,
+        prior: nn.Module | None,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        metric: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.posterior, self.prior = encoder, posterior, prior
+        self.decoder, self.likelihood, self.metric = decoder, likelihood, metric
+        for part in (posterior, prior):
+            borrow: Any = getattr(part, "borrow_metric", None)
+            if borrow and metric is not None:
+                borrow(metric)
+        borrow = getattr(prior, "borrow_posterior", None)
+        if borrow:
+            borrow(self.encode_point)
+
+    def point(self, x: Tensor) -> Tensor:
+        """What the encoder sees of x (B, *shape): (B, *point shape)."""
+        return x
+
+    def encode_point(self, point: Tensor, c: Tensor | None = None) -> Distribution:
+        """q(z | point)."""
+        return self.posterior(self.encoder(point), c)
+
+    def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
+        """q(z | x)."""
+        return self.encode_point(self.point(x), c)
+
+    def prior_over_z(self, c: Tensor | None = None) -> Distribution | None:
+        """p(z); None for a deterministic autoencoder."""
+        return None if self.prior is None else self.prior(c)
+
+    def decode(self, z: Tensor, c: Tensor | None = None) -> Distribution:
+        """p(x | z) for z of any batch shape."""
+        raise NotImplementedError
+
+    def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
+        """k samples of z for every x, scored lazily."""
+        raise NotImplementedError
+
+    def diagnostics(self, x: Tensor, mean: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+        """Further numbers of an evaluation, each (B,).
+
+        Args:
+            x: (B, *shape).
+            mean: the posterior's mean.
+            decoded: the likelihood's mean there, (B, *shape).
+        """
+        if self.metric is None:
+            return {}
+        point = self.metric().at(mean)
+        return {
+            "metric_half_logdet_inverse": point.half_logdet_inverse,
+            "metric_log10_condition": point.log10_condition(),
+        }
+
+    @torch.no_grad()
+    def refresh_metric(self, points: Tensor | None, means: Tensor, seed: int = 0) -> None:
+        """Let the metric follow the encodings.
+
+        Args:
+            points: (N, *point shape), for a metric that is learned from them.
+            means: posterior means of those points, (N, D).
+        """
+        assert self.metric is not None
+        refresh: Any = self.metric.refresh
+        refresh(means, points, seed)
+        self.metric_changed()
+
+    def metric_changed(self) -> None:
+        """Tell the prior, which may depend on the metric."""
+        changed: Any = getattr(self.prior, "metric_changed", None)
+        if changed:
+            changed()
+
+
+def sample_with_density(q: Distribution, k: int) -> tuple[Tensor, Tensor | None]:
+    """k reparametrised samples, and their log-density where it comes cheaper with the sample than afterwards."""
+    both: Any = getattr(q, "rsample_and_log_prob", None)
+    return both(torch.Size((k,))) if both else (q.rsample((k,)), None)

@@ -1,0 +1,98 @@
+"""Parts that start from what another run has learned."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from src.models.geometry import read_metric
+from src.runs.loading import WEIGHTS
+from src.utils.errors import UserError, nearest
+
+# What a part is, by the names of its tensors inside the latent; the head that turns features into a mean and log σ is
+# the encoder's, whatever posterior makes of them.
+TENSORS = {"encoder": ("encoder.", "posterior.head."), "decoder": ("decoder.",)}
+
+
+def load_pretrained(model: Any) -> None:
+    """Copy the parts that ``model.pretrained`` names into a model before it is trained.
+
+    ``encoder``, ``decoder`` and ``metric`` each name a run, its ``model`` directory, or a file; null names none.
+
+    Raises:
+        UserError: nothing is there, or it is of another architecture.
+    """
+    for part, path in model.pretrained.items():
+        if part not in (*TENSORS, "metric"):
+            raise UserError(
+                f"model.pretrained.{part} is unknown{nearest(part, [*TENSORS, 'metric'])}"
+            )
+        if path and part == "metric":
+            _load_metric(model.latent, Path(path))
+        elif path:
+            _load_tensors(model.latent, part, Path(path))
+
+
+def part_tensors(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The tensors of ``encoder`` or ``decoder`` in a state dict, named as inside the latent."""
+    short = {name.removeprefix("latent."): tensor for name, tensor in state.items()}
+    # The flow of a posterior keeps its Gaussian, and with it the head, one level further down.
+    short = {name.replace("posterior.gaussian.", "posterior."): t for name, t in short.items()}
+    return {name: t for name, t in short.items() if name.startswith(TENSORS[part])}
+
+
+def _load_tensors(latent: nn.Module, part: str, path: Path) -> None:
+    where = f"model.pretrained.{part}={path}"
+    found = part_tensors(_read(_weights_file(path, where, f"{part}.safetensors"), where), part)
+    own = part_tensors(latent.state_dict(keep_vars=True), part)
+    for name in sorted(own.keys() | found.keys()):
+        if name not in found or name not in own:
+            fault = "missing there" if name in own else "not in this model"
+            raise UserError(f"{where} is of another architecture: '{name}' is {fault}")
+        if own[name].shape != found[name].shape:
+            raise UserError(
+                f"{where} is of another architecture: '{name}' is {list(found[name].shape)} there, "
+                f"{list(own[name].shape)} here"
+            )
+    for name, tensor in found.items():
+        own[name].data.copy_(tensor)
+
+
+def _load_metric(latent: Any, path: Path) -> None:
+    if not hasattr(latent.metric, "set"):
+        raise UserError(
+            f"model.pretrained.metric={path} needs a model with a fitted metric; choose model/metric=fitted"
+        )
+    where = f"model.pretrained.metric={path}"
+    file = _weights_file(path, where, "metric.safetensors")
+    if file.name == WEIGHTS:
+        state = _read(file, where)
+        prefix = "latent.metric."
+        own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+        if not {"centroids", "matrices", "temperature", "regularization"} <= own.keys():
+            raise UserError(f"{where} is the run of a model without a fitted metric")
+        metric = read_metric(own)
+    else:
+        metric = read_metric(file)
+    latent.metric.set(metric)
+    latent.metric_changed()
+
+
+def _weights_file(path: Path, where: str, exported: str) -> Path:
+    candidates = [path] if path.is_file() else [path / WEIGHTS, path / "model" / WEIGHTS]
+    candidates += [] if path.is_file() else [path / exported, path / "export" / exported]
+    found = next((file for file in candidates if file.is_file()), None)
+    if found is None:
+        raise UserError(f"{where}: there is no such file, and no model in such a directory")
+    return found
+
+
+def _read(file: Path, where: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise UserError(f"{where} is no safetensors file, or damaged: {error}") from error
