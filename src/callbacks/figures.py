@@ -8,15 +8,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
-from torch.distributions import Independent, kl_divergence
 
 from src.evaluation import figures
-from src.models.meters import ACTIVE_VARIANCE
+from src.evaluation.animations import save_html
+from src.evaluation.figure_sets import Level, check_level, figure_set
 from src.runs.reading import Run
 from src.utils.seeding import isolated_rng
-
-TRAVERSED = 8
-SCATTERED = 2000
 
 
 class Figures(Callback):
@@ -27,10 +24,12 @@ class Figures(Callback):
     Args:
         directory: the run's directory.
         every_n_epochs: how often during training; 0 for the end only.
+        level: minimal, standard or full; see ``figure_set``.
     """
 
-    def __init__(self, directory: str, every_n_epochs: int = 0) -> None:
-        self.directory, self.every_n_epochs = Path(directory), every_n_epochs
+    def __init__(self, directory: str, every_n_epochs: int = 0, level: Level = "standard") -> None:
+        check_level(level)
+        self.directory, self.every_n_epochs, self.level = Path(directory), every_n_epochs, level
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -48,37 +47,16 @@ class Figures(Callback):
         pl_module.eval()
         with torch.no_grad(), isolated_rng(0, pl_module.device):
             for name, figure in self._figures(trainer.datamodule, pl_module, split):  # type: ignore[attr-defined]
-                path = folder / f"{name}{suffix}.png"
-                figure.savefig(path, dpi=110)
-                _log(trainer, f"figures/{name}", path)
+                if isinstance(figure, Figure):
+                    path = folder / f"{name}{suffix}.png"
+                    figure.savefig(path, dpi=110)
+                    _log(trainer, f"figures/{name}", path)
+                else:
+                    save_html(figure, folder / f"{name}{suffix}.html")
         pl_module.train(was_training)
 
-    def _figures(self, data: Any, model: Any, split: str) -> Iterator[tuple[str, Figure]]:
-        x = data.floats(split, SCATTERED)
-        labels = data.labels(split)
-        few = x[:10].to(model.device)
-        yield "reconstructions", figures.reconstructions(few.cpu(), model.reconstruct(few).cpu())
-        q = model.encode(x.to(model.device))
-        z = q.mean.cpu()
-        yield (
-            "latent_scatter",
-            figures.latent_scatter(z, None if labels is None else labels[:SCATTERED]),
-        )
-        spread = z.var(0)
-        information, unit = spread, "variance"
-        if model.latent.prior is not None:
-            yield "samples", figures.samples(model.sample(64).cpu())
-            if isinstance(q, Independent) and isinstance(p := model.prior(), Independent):
-                information = kl_divergence(q.base_dist, p.base_dist).mean(0).cpu()
-                unit = "nats"
-                yield (
-                    "kl_per_dimension",
-                    figures.kl_per_dimension(information, spread > ACTIVE_VARIANCE),
-                )
-        dimensions = information.argsort(descending=True)[:TRAVERSED].tolist()
-        values = torch.linspace(-3, 3, 9)
-        grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()
-        yield "traversals", figures.traversals(grid, values, dimensions, information, unit)
+    def _figures(self, data: Any, model: Any, split: str) -> Iterator[tuple[str, Any]]:
+        yield from figure_set(model, data, split, self.level)
         curves = figures.loss_curves(Run(self.directory, "", {}).metrics())
         if curves is not None:
             yield "loss_curves", curves

@@ -1,6 +1,7 @@
 """The test of a trained model, written where people and programs look for it."""
 
 import logging
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
+from torch import Tensor
 
 from src.evaluation.report import BASELINE_ELEMENTS, BASELINE_ROWS, Report, batch_sums, summarise
 from src.runs.record import RESULTS_FILE, write_json
@@ -28,7 +30,7 @@ class TestReport(Callback):
     def __init__(self, directory: Path, k: int = 64, extra: dict[str, Any] | None = None) -> None:
         self.directory, self.k, self.extra = directory, k, extra or {}
         self.report: Report | None = None
-        self._sums: dict[str, torch.Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._sums = {}
@@ -64,12 +66,11 @@ class TestReport(Callback):
         model: Any = pl_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = min(BASELINE_ROWS, BASELINE_ELEMENTS // prod(data.shape))
-        train, test = (data.floats(split, rows) for split in ("train", "test"))
-        labels = None
-        if data.labels("train") is not None and data.labels("test") is not None:
-            labels = data.labels("train")[: len(train)], data.labels("test")[: len(test)]
+        chosen = {split: data.spread(split, rows) for split in ("train", "test")}
+        train, test = (data.rows(split, chosen[split]) for split in chosen)
+        labels, factors = _both(data.labels, chosen), _both(data.factors, chosen)
         with isolated_rng(0):
-            self.report = summarise(model, values, train, test, labels)
+            self.report = summarise(model, values, train, test, labels, factors)
         facts = {"importance_samples": self.k, "baseline_rows": [len(train), len(test)]}
         content = self.report.as_dict() | facts | self.extra
         write_json(self.directory / RESULTS_FILE, content)
@@ -82,3 +83,13 @@ class TestReport(Callback):
         Console().print(self.report.table(f"{data.name}: {values['num_samples']:.0f} test samples"))
         for warning in self.report.warnings:
             log.warning(warning)
+
+
+def _both(
+    column: Callable[[str], Tensor | None], chosen: dict[str, Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """Chosen rows of a column of train and test; None where the data has no such column."""
+    train, test = column("train"), column("test")
+    if train is None or test is None:
+        return None
+    return train[chosen["train"]], test[chosen["test"]]

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from src.models.geometry import read_metric, write_metric
+from src.models.pretrained import part_tensors
 from src.utils.errors import UserError, nearest
 
 
@@ -41,7 +44,7 @@ def export_model(
     Args:
         model: see ``src/models/protocol.py``; on the CPU, in evaluation mode.
         directory: where to.
-        format: ``torch_export`` (.pt2) or ``onnx`` (.onnx).
+        format: ``torch_export`` (.pt2), ``onnx`` (.onnx), or ``parts``, see ``export_parts``.
         tolerance: largest absolute difference accepted.
 
     Returns:
@@ -50,10 +53,12 @@ def export_model(
     Raises:
         UserError: unknown format, missing extra, or a difference above ``tolerance``.
     """
+    if format == "parts":
+        return export_parts(model, directory)
     writers: dict[str, Callable[[nn.Module, Tensor, Path], tuple[Path, Callable[[Tensor], Tensor]]]]
     writers = {"torch_export": _torch_export, "onnx": _onnx}
     if format not in writers:
-        raise UserError(f"format='{format}' is unknown{nearest(format, writers)}")
+        raise UserError(f"format='{format}' is unknown{nearest(format, [*writers, 'parts'])}")
     directory.mkdir(parents=True, exist_ok=True)
     x = torch.rand(3, *model.shape)
     z = model.encode(x).mean
@@ -71,6 +76,30 @@ def export_model(
                 f"{path} differs from the model by {difference:.3g}, more than tolerance={tolerance:g}"
             )
         written.append((path, difference))
+    return written
+
+
+def export_parts(model: Any, directory: Path) -> list[tuple[Path, float]]:
+    """Write ``encoder``, ``decoder`` and, where one was fitted, ``metric`` as .safetensors, for ``model.pretrained``.
+
+    Returns:
+        Each file with the largest difference of what is read back from it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    state, written = model.state_dict(), []
+    for part in ("encoder", "decoder"):
+        path = directory / f"{part}.safetensors"
+        tensors = {n: t.cpu().contiguous() for n, t in part_tensors(state, part).items()}
+        save_file(tensors, path)
+        back = load_file(path)
+        gaps = [float((back[name] - tensor).abs().max()) for name, tensor in tensors.items()]
+        written.append((path, max(gaps)))
+    if getattr(model.latent.metric, "is_fitted", False):
+        path = directory / "metric.safetensors"
+        metric = model.latent.metric()
+        write_metric(path, metric, {"model": model.name})
+        gap = (read_metric(path).centroids - metric.centroids).abs().max()
+        written.append((path, float(gap)))
     return written
 
 

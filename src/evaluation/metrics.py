@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from src.evaluation.disentanglement import disentanglement
 from src.models.meters import ACTIVE_VARIANCE, PIXEL_TOLERANCE, psnr
 
 UNITS = {
@@ -24,9 +25,42 @@ UNITS = {
     "pixel_accuracy": "fraction",
     "active_units": "dimensions",
     "knn_accuracy": "fraction",
+    "mig": "fraction",
+    "factor_accuracy": "fraction",
+    "interpolation_mse_linear": "intensity²",
+    "interpolation_mse_geodesic": "intensity²",
+    "interpolation_mse_own_state": "intensity²",
+    "off_data_mse_linear": "intensity²",
+    "off_data_mse_geodesic": "intensity²",
+    "off_data_mse_ends": "intensity²",
+    "sample_frechet": "intensity²",
+    "sample_nearest_mse": "intensity²",
+    "coverage_mse": "intensity²",
+    "data_cyclicity_error": "intensity²",
+    "cyclicity_error": "intensity²",
+    "latent_cyclicity_error": "latent²",
+    "loop": "latent²",
+    "metric_half_logdet_inverse": "nats",
+    "metric_log10_condition": "1",
     "num_samples": "samples",
 }
-LOWER_IS_BETTER = {"loss", "recon_nll", "kl", "nll", "energy_mean", "mse"}
+LOWER_IS_BETTER = {"loss", "recon_nll", "kl", "nll", "energy_mean", "mse", "cyclicity_error"} | {
+    name
+    for name in UNITS
+    if name.startswith(("interpolation_", "off_data_", "sample_", "coverage_"))
+}
+HIGHER_IS_BETTER = {
+    "elbo",
+    "psnr",
+    "ssim",
+    "pixel_accuracy",
+    "knn_accuracy",
+    "mig",
+    "factor_accuracy",
+}
+
+# Pictures at a time: five copies of a larger batch are faulted in anew by every call, three times as slow.
+SSIM_BATCH = 32
 
 
 def ssim_window(shape: tuple[int, ...]) -> int:
@@ -35,7 +69,17 @@ def ssim_window(shape: tuple[int, ...]) -> int:
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity of pictures in [0, 1], (B, C, H, W) → (B,) (Wang et al. 2004)."""
+    """Structural similarity of pictures in [0, 1], (B, C, H, W) → (B,) (Wang et al. 2004).
+
+    Of sequences (B, T, C, H, W) the mean over their frames.
+    """
+    if x.dim() == 5:
+        return ssim(x.flatten(0, 1), y.flatten(0, 1)).view(x.shape[:2]).mean(1)
+    pairs = zip(x.split(SSIM_BATCH), y.split(SSIM_BATCH), strict=True)
+    return torch.cat([_ssim(*pair) for pair in pairs])
+
+
+def _ssim(x: Tensor, y: Tensor) -> Tensor:
     value = structural_similarity_index_measure(
         x,
         y,
@@ -44,7 +88,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
         data_range=1.0,
         reduction="none",
     )
-    return torch.as_tensor(value)
+    return torch.as_tensor(value).reshape(len(x))
 
 
 def pictures(x: Tensor, y: Tensor) -> dict[str, float]:
@@ -55,7 +99,7 @@ def pictures(x: Tensor, y: Tensor) -> dict[str, float]:
         "psnr": float(psnr(mse)),
         "pixel_accuracy": float(((x - y).abs() < PIXEL_TOLERANCE).float().mean()),
     }
-    return found | ({"ssim": float(ssim(x, y).mean())} if x.dim() == 4 else {})
+    return found | ({"ssim": float(ssim(x, y).mean())} if x.dim() in (4, 5) else {})
 
 
 def knn_accuracy(
@@ -91,6 +135,7 @@ def pca(
     dim: int,
     density: bool,
     labels: tuple[Tensor, Tensor] | None = None,
+    factors: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, float]:
     """The baseline of a linear code of the same size, fitted to the training data.
 
@@ -101,6 +146,7 @@ def pca(
         dim: latent dimensions.
         density: whether the model's NLL is one of a density over x.
         labels: of train and test, for the nearest-neighbour accuracy of the codes.
+        factors: of train and test, for how they lie in the codes.
     """
     fit, held_out = train.flatten(1).double().numpy(), test.flatten(1).double().numpy()
     model = PCA(
@@ -113,10 +159,31 @@ def pca(
         test, torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype).reshape(test.shape)
     )
     if density:
-        found["nll"] = float(-model.score(held_out))
+        found["nll"] = ppca_nll(model, fit, held_out)
     if labels:
         found["knn_accuracy"] = knn_accuracy(train_z, labels[0].numpy(), test_z, labels[1].numpy())
+    if factors:
+        found |= disentanglement(train_z, factors[0].numpy(), test_z, factors[1].numpy())
     return found
+
+
+def ppca_nll(model: PCA, fit: np.ndarray, held_out: np.ndarray) -> float:
+    """Mean −log p(x) of probabilistic PCA, nats, for rows (N, d) (Tipping & Bishop 1999, equations 7 to 10).
+
+    N(mean, W Wᵀ + σ²I) has the kept eigenvalues λ_i along the components and σ², the mean of what they leave,
+    in the other d − k directions; nothing of size d × d is needed.
+    """
+    size = fit.shape[1]
+    kept = model.explained_variance_
+    rest = fit.var(0, ddof=1).sum() - kept.sum()
+    noise = max(rest / max(size - len(kept), 1), 1e-6)
+    kept = np.maximum(kept, noise)
+    centred = held_out - model.mean_
+    along = centred @ model.components_.T
+    outside = np.maximum(np.square(centred).sum(1) - np.square(along).sum(1), 0)
+    squares = (np.square(along) / kept).sum(1) + outside / noise
+    logdet = np.log(kept).sum() + (size - len(kept)) * math.log(noise)
+    return float(0.5 * (squares.mean() + logdet + size * math.log(2 * math.pi)))
 
 
 def collapse_warning(active_units: float, latent_dim: int, kl: float) -> str | None:

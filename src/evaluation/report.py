@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from src.evaluation import metrics
+from src.evaluation.disentanglement import disentanglement, majority
+from src.evaluation.sequence_metrics import sequence_values
+from src.models.latents import FrameSequence
 from src.models.vae import VAE
 
 # Rows that the baselines are fitted to and that nearest neighbours are looked for in.
@@ -49,7 +52,12 @@ class Report:
     def table(self, title: str) -> Table:
         """One row a metric, one column a baseline; the best of a row is bold."""
         table = Table(
-            "metric", "unit", "this model", *self.baselines, title=title, title_justify="left"
+            Column("metric", no_wrap=True),
+            Column("unit", no_wrap=True),
+            "this model",
+            *self.baselines,
+            title=title,
+            title_justify="left",
         )
         for name, value in self.values.items():
             others = [found.get(name) for found in self.baselines.values()]
@@ -65,11 +73,10 @@ class Report:
 
 
 @torch.no_grad()
-def posterior_means(model: VAE, x: Tensor, batch_size: int = 1024) -> Tensor:
-    """Posterior means of x (N, *shape) on the CPU, (N, D)."""
-    return torch.cat(
-        [model.encode(part.to(model.device)).mean.cpu() for part in x.split(batch_size)]
-    )
+def posterior_means(model: VAE, x: Tensor, batch_size: int = 256) -> Tensor:
+    """Posterior means of x (N, *shape) on the CPU, (N, D); codes of single frames stand one after another."""
+    parts = [model.encode(part.to(model.device)).mean.cpu() for part in x.split(batch_size)]
+    return torch.cat(parts).flatten(1)
 
 
 @torch.no_grad()
@@ -78,7 +85,7 @@ def batch_sums(model: VAE, x: Tensor, k: int) -> dict[str, Tensor]:
     found = {}
     if model.latent.prior is not None:
         found["nll"] = -model.log_likelihood(x, k).sum()
-    if x.dim() == 4:
+    if x.dim() in (4, 5):
         found["ssim"] = metrics.ssim(x, model.reconstruct(x).clamp(0, 1)).sum()
     return found
 
@@ -89,6 +96,7 @@ def summarise(
     train: Tensor,
     test: Tensor,
     labels: tuple[Tensor, Tensor] | None,
+    factors: tuple[Tensor, Tensor] | None = None,
 ) -> Report:
     """Complete the values of a test with ELBO, neighbours, baselines and warnings.
 
@@ -97,20 +105,30 @@ def summarise(
         values: metric → mean over the whole test split.
         train, test: (N, *shape) as the model sees them.
         labels: of train and test, where there are any.
+        factors: (N, F) of train and test, where they are known.
     """
     if "kl" in values:
         values["elbo"] = -values["recon_nll"] - values["kl"]
-    dim = posterior_means(model, test[:1]).shape[1]
+    dim = posterior_means(model, test[:1]).shape[1]  # of a sequence with a code a frame: T·D
+    if labels or factors:
+        codes = [posterior_means(model, x).numpy() for x in (train, test)]
     if labels:
-        codes = posterior_means(model, train), posterior_means(model, test)
         values["knn_accuracy"] = metrics.knn_accuracy(
-            codes[0].numpy(), labels[0].numpy(), codes[1].numpy(), labels[1].numpy()
+            codes[0], labels[0].numpy(), codes[1], labels[1].numpy()
         )
+    if factors:
+        values |= disentanglement(codes[0], factors[0].numpy(), codes[1], factors[1].numpy())
     density = bool(getattr(model.latent.likelihood, "normalised", False))
     baselines = {
         "mean image": metrics.mean_image(train, test, density),
-        f"PCA-{dim}": metrics.pca(train, test, dim, density, labels),
+        f"PCA-{dim}": metrics.pca(train, test, dim, density, labels, factors),
     }
+    if factors:
+        baselines["majority"] = majority(factors[0].numpy(), factors[1].numpy())
+    if isinstance(model.latent, FrameSequence):
+        found, pixels = sequence_values(model, train, test)
+        values |= found
+        baselines["neighbour mean"] = pixels
     if "nll" not in values:
         for found in baselines.values():
             found.pop("nll", None)

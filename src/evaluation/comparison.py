@@ -1,0 +1,214 @@
+"""Several runs side by side: means over seeds with confidence intervals, as a table and as pictures."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from src.evaluation.geometry_figures import strips
+from src.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, UNITS
+from src.models.latents import FrameSequence
+from src.runs import Run, list_runs, load_model
+from src.runs.loading import read_plain_config
+from src.runs.record import CONFIG_FILE, write_atomic
+from src.utils.build import build
+from src.utils.errors import UserError, nearest
+from src.utils.seeding import isolated_rng
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished run, and the name that it is grouped under."""
+
+    run: Run
+    group: str
+    seed: int
+    config: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Metric → value, unit and baselines, as in ``results.json``."""
+        return {
+            name.removeprefix("test/"): row
+            for name, row in self.run.results.get("metrics", {}).items()
+        }
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n runs and the half-width of its 95 % confidence interval (Student's t); none for one run."""
+
+    centre: float
+    half_width: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval":
+        n = len(values)
+        if n < 2:
+            return cls(values[0], None, n)
+        quantile = student.ppf((1 + CONFIDENCE) / 2, n - 1)
+        return cls(mean(values), float(quantile) * stdev(values) / math.sqrt(n), n)
+
+    def __str__(self) -> str:
+        if self.half_width is None:
+            return f"{self.centre:.4g}"
+        # As many digits of the mean as the interval leaves meaningful.
+        digits = max(0, 1 - math.floor(math.log10(self.half_width))) if self.half_width > 0 else 4
+        return f"{self.centre:.{digits}f} ± {self.half_width:.{digits}f}"
+
+
+def finished_runs(roots: Sequence[str | Path]) -> list[Entry]:
+    """The finished runs below ``roots`` that have results, grouped by the model's name.
+
+    Raises:
+        UserError: there are none, or they were not all tested on the same data.
+    """
+    entries = []
+    for root in roots:
+        for run in list_runs(root):
+            if run.state == "finished" and run.results:
+                config = read_plain_config(run.path / CONFIG_FILE)
+                name, seed = config["model"]["name"], config["seed"]
+                entries.append(Entry(run, name, seed, config))
+    if not entries:
+        raise UserError(f"there is no finished run with results below {', '.join(map(str, roots))}")
+    first = _data_of(entries[0])
+    for entry in entries[1:]:
+        if _data_of(entry) != first:
+            raise UserError(
+                f"{entry.run.path} was tested on other data than {entries[0].run.path}; compare runs of one data config"
+            )
+    return sorted(entries, key=lambda entry: (entry.group, entry.seed))
+
+
+def _data_of(entry: Entry) -> dict[str, Any]:
+    # The order of training, and how many samples a step takes, say nothing of the test data.
+    free = ("seed", "batch_size", "eval_batch_size")
+    return {key: value for key, value in entry.config["data"].items() if key not in free}
+
+
+def intervals(entries: Sequence[Entry]) -> dict[str, dict[str, Interval]]:
+    """Metric → group → interval over the group's runs, for the metrics that every run of the group has."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.group, []).append(entry)
+    names = [name for name in UNITS if any(name in entry.metrics for entry in entries)]
+    found: dict[str, dict[str, Interval]] = {}
+    for name in names:
+        for group, members in groups.items():
+            values = [member.metrics.get(name, {}).get("value") for member in members]
+            known = [float(value) for value in values if value is not None]
+            if len(known) == len(members):
+                found.setdefault(name, {})[group] = Interval.of(known)
+    return found
+
+
+def markdown(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> str:
+    """The table of ``intervals`` in Markdown, with the baselines' means; the best of a row is bold.
+
+    Args:
+        chosen: metrics, in this order; all by default.
+    """
+    table = intervals(entries)
+    groups = list(dict.fromkeys(entry.group for entry in entries))
+    baselines = list(
+        dict.fromkeys(b for e in entries for row in e.metrics.values() for b in row["baselines"])
+    )
+    counts = {group: sum(entry.group == group for entry in entries) for group in groups}
+    heads = [f"{group} (n={counts[group]})" for group in groups]
+    lines = [
+        "| " + " | ".join(["metric", "unit", *heads, *baselines]) + " |",
+        "|" + "---|" * (2 + len(groups) + len(baselines)),
+    ]
+    for name in chosen or table:
+        row = table.get(name, {})
+        best = _best(name, row)
+        cells = [
+            "" if g not in row else f"**{row[g]}**" if g == best else str(row[g]) for g in groups
+        ]
+        given = [_baseline(entries, name, baseline) for baseline in baselines]
+        others = ["" if value is None else f"{value:.4g}" for value in given]
+        lines.append(
+            "| " + " | ".join([f"`{name}`", UNITS.get(name, "nats"), *cells, *others]) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _best(name: str, row: dict[str, Interval]) -> str | None:
+    if len(row) < 2 or name not in LOWER_IS_BETTER | HIGHER_IS_BETTER:
+        return None
+    pick = min if name in LOWER_IS_BETTER else max
+    return pick(row, key=lambda group: row[group].centre)
+
+
+def _baseline(entries: Sequence[Entry], metric: str, baseline: str) -> float | None:
+    values = [e.metrics[metric]["baselines"].get(baseline) for e in entries if metric in e.metrics]
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+@torch.no_grad()
+def side_by_side(entries: Sequence[Entry], x: Tensor, samples: int = 2) -> dict[str, Any]:
+    """What each group's first run makes of the same held-out sequences, and what it draws.
+
+    Args:
+        x: held-out sequences (N, T, C, H, W).
+
+    Returns:
+        ``reconstructions`` and ``samples`` → labelled rows of frames, for ``sequence_figures.strips``.
+    """
+    shown: dict[str, list[tuple[str, Tensor]]] = {"reconstructions": [], "samples": []}
+    first = {entry.group: entry for entry in reversed(entries)}
+    models = {group: load_model(entry.run.path) for group, entry in sorted(first.items())}
+    for number, sequence in enumerate(x):
+        shown["reconstructions"].append((f"held out {number + 1}", sequence))
+        for group, model in models.items():
+            if isinstance(model.latent, FrameSequence):
+                y = model.reconstruct(sequence[None])[0].clamp(0, 1)
+                shown["reconstructions"].append((group, y))
+    for group, model in models.items():
+        with isolated_rng(0):
+            drawn = model.sample(samples).clamp(0, 1)
+        shown["samples"] += [(group, sequence) for sequence in drawn]
+    return shown
+
+
+def write_comparison(
+    runs: str | Sequence[str], output: str, metrics: Sequence[str] | None, pictures: int
+) -> list[Path]:
+    """Write ``table.md`` and, for sequences, pictures of the same held-out data side by side.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: no finished runs, or an unknown metric.
+    """
+    entries = finished_runs([runs] if isinstance(runs, str) else list(runs))
+    for name in metrics or ():
+        if name not in UNITS:
+            raise UserError(f"metrics: '{name}' is unknown{nearest(name, UNITS)}")
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    written = [directory / "table.md"]
+    write_atomic(written[0], markdown(entries, metrics))
+    config = entries[0].config["data"]
+    if pictures and config["kind"] == "sequence" and len(config["shape"]) == 4:
+        data = build(config, allowed=("src.datamodules.",))
+        data.setup()
+        x = data.rows("test", data.spread("test", pictures))
+        for name, rows in side_by_side(entries, x).items():
+            figure = strips([label for label, _ in rows], [frames for _, frames in rows])
+            figure.suptitle(f"{name}: the first seed of each model")
+            written.append(directory / f"{name}.png")
+            figure.savefig(written[-1], dpi=110)
+    return written

@@ -1,0 +1,172 @@
+"""Which figures a model gets: everything here is computed from the model and the data of one split."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent
+
+from src.evaluation import animations, figures, geometry_figures, sequence_figures
+from src.models.distributions import factorised_kl
+from src.models.geometry import geodesic, length
+from src.models.latents import FrameSequence
+from src.models.meters import ACTIVE_VARIANCE
+from src.utils.errors import UserError
+
+Level = Literal["minimal", "standard", "full"]
+LEVELS = ("minimal", "standard", "full")
+# Matplotlib's figure, or plotly's for a page.
+Named = tuple[str, Any]
+
+TRAVERSED = 8
+PICTURES, SEQUENCES = 2000, 200
+GEODESICS = 4
+POINTS = 17
+
+
+def check_level(level: str) -> None:
+    """Refuse an unknown level."""
+    if level not in LEVELS:
+        raise UserError(
+            f"callbacks.figures.level='{level}' is unknown; choices: {', '.join(LEVELS)}"
+        )
+
+
+def figure_set(model: Any, data: Any, split: str, level: Level) -> Iterator[Named]:
+    """All figures of a level, by name.
+
+    ``minimal`` is reconstructions and samples; ``standard`` adds what the latent space looks like; ``full`` adds maps
+    over time and pages that move.
+    """
+    if isinstance(model.latent, FrameSequence):
+        yield from _of_sequences(model, data, split, level)
+    else:
+        yield from _of_samples(model, data, split, level)
+
+
+def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Named]:
+    rows = data.spread(split, PICTURES)
+    x, labels = data.rows(split, rows), data.labels(split)
+    labels = None if labels is None else labels[rows]
+    few = data.floats(split, 10).to(model.device)
+    yield "reconstructions", figures.reconstructions(few.cpu(), model.reconstruct(few).cpu())
+    has_prior = model.latent.prior is not None
+    if has_prior:
+        yield "samples", figures.samples(model.sample(64).cpu())
+    if level == "minimal":
+        return
+    q = model.encode(x.to(model.device))
+    z = q.mean.cpu()
+    yield "latent_scatter", figures.latent_scatter(z, labels)
+    information, unit = z.var(0), "variance"
+    if has_prior and isinstance(q, Independent) and isinstance(p := model.prior(), Independent):
+        active = information > ACTIVE_VARIANCE
+        information, unit = factorised_kl(q, p).mean(0).cpu(), "nats"
+        yield "kl_per_dimension", figures.kl_per_dimension(information, active)
+    dimensions = information.argsort(descending=True)[:TRAVERSED].tolist()
+    values = torch.linspace(-3, 3, 9)
+    grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()
+    yield "traversals", figures.traversals(grid, values, dimensions, information, unit)
+    if model.latent.metric is not None:
+        yield from _of_metric(model, z, labels)
+
+
+def _of_sequences(model: Any, data: Any, split: str, level: Level) -> Iterator[Named]:
+    rows = data.spread(split, SEQUENCES)
+    x, labels = data.rows(split, rows), data.labels(split)
+    labels = None if labels is None else labels[rows]
+    means, y = _encoded(model, x)
+    yield "reconstructions", sequence_figures.sequence_reconstructions(x, y)
+    yield "samples", sequence_figures.sample_sequences(model.sample(8).cpu().clamp(0, 1))
+    if level == "minimal":
+        return
+    states = model.latent.trajectory(means.to(model.device)).cpu()
+    yield "cyclicity", sequence_figures.cyclicity(x, y, states)
+    yield "trajectories", sequence_figures.trajectories(states, labels)
+    yield "latent_scatter", figures.latent_scatter(states[:, 0], labels)
+    spread = states[:, 0].var(0)
+    dimensions = spread.argsort(descending=True)[:TRAVERSED].tolist()
+    values = torch.linspace(-3, 3, 9)
+    grid = states[0, 0].repeat(len(dimensions), len(values), 1)
+    for row, dimension in enumerate(dimensions):
+        grid[row, :, dimension] = values
+    decoded = model.latent.decode_frames(grid.to(model.device)).cpu()
+    yield "traversals", figures.traversals(decoded, values, dimensions, spread, "variance")
+    if level == "full":
+        yield "sequences", animations.sequence_animation(x, y)
+    if model.latent.metric is None:
+        return
+    yield from _of_metric(model, states[:, 0], labels)
+    metric = model.latent.metric()
+    half_logdet = _on_cpu(metric.half_logdet_inverse, model.device)
+    point = metric.at(states.to(model.device))
+    volume, condition = point.half_logdet_inverse.cpu(), point.log10_condition().cpu()
+    yield "metric_over_time", sequence_figures.metric_over_time(volume, condition)
+    if hasattr(model.latent, "chain"):
+        log_dets = model.latent.chain(means.to(model.device))[1].cpu()
+        yield "jacobians", sequence_figures.jacobians(log_dets, volume)
+    if level == "full":
+        steps = sorted({0, states.shape[1] // 3, 2 * states.shape[1] // 3, states.shape[1] - 1})
+        yield (
+            "logdet_over_time",
+            geometry_figures.logdet_over_time(states, half_logdet, steps),
+        )
+        yield "latent_trajectories", animations.trajectory_animation(states, half_logdet)
+        yield "metric_slider", animations.metric_slider(states, half_logdet)
+
+
+def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Named]:
+    """Figures of the latent metric around codes (N, D)."""
+    metric = model.latent.metric()
+    half_logdet = _on_cpu(metric.half_logdet_inverse, model.device)
+    yield "magnification", geometry_figures.magnification_map(codes, half_logdet, labels)
+    point = metric.at(codes.to(model.device))
+    spectrum = torch.linalg.eigvalsh(point.inverse).cpu()
+    yield (
+        "metric_eigenvalues",
+        geometry_figures.eigenvalues(spectrum, point.log10_condition().cpu()),
+    )
+    pairs = _distant_pairs(codes, GEODESICS).to(model.device)
+    with torch.enable_grad():
+        curves = geodesic(metric, pairs[0], pairs[1], points=POINTS).detach()
+    lines = torch.lerp(
+        pairs[0], pairs[1], torch.linspace(0, 1, POINTS, device=model.device)[:, None, None]
+    )
+    lengths = torch.stack([length(metric, curves), length(metric, lines)], 1).cpu()
+    yield (
+        "geodesics",
+        geometry_figures.geodesic_map(
+            codes,
+            half_logdet,
+            curves.cpu(),
+            lines.cpu(),
+            lengths,
+        ),
+    )
+    shown = slice(None, None, 2)
+    decode = getattr(model.latent, "decode_frames", None) or (lambda z: model.decode(z).mean)
+    strips = [
+        (f"{name} {i + 1}", decode(path[shown, i]).cpu().clamp(0, 1))
+        for i in range(min(2, len(pairs[0])))
+        for name, path in (("straight", lines), ("geodesic", curves))
+    ]
+    if strips[0][1].dim() == 4:
+        yield "interpolations", geometry_figures.interpolation_strips(strips)
+
+
+def _distant_pairs(codes: Tensor, count: int) -> Tensor:
+    """Ends for geodesics, (2, count, D): each of ``count`` spread codes with the one farthest from it."""
+    first = codes[torch.linspace(0, len(codes) - 1, count).round().long()]
+    return torch.stack([first, codes[torch.cdist(first, codes).argmax(1)]])
+
+
+def _encoded(model: Any, x: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    """Posterior means and reconstructions of x, on the CPU."""
+    found = [model.encode(part.to(model.device)).mean for part in x.split(batch_size)]
+    decoded = [model.decode(mean).mean.cpu() for mean in found]
+    return torch.cat([mean.cpu() for mean in found]), torch.cat(decoded)
+
+
+def _on_cpu(function: Any, device: torch.device) -> Any:
+    return lambda z: function(z.to(device)).cpu()

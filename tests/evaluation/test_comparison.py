@@ -1,0 +1,81 @@
+"""Intervals over seeds and the table that tells them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from scipy.stats import t as student
+
+from src.evaluation.comparison import Interval, finished_runs, intervals, markdown
+from src.utils.errors import UserError
+
+
+def write_run(
+    root: Path, model: str, seed: int, mse: float, state: str = "finished", **data
+) -> None:
+    folder = root / f"{model}_{seed}"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"schema": 1, "state": state, "started": seed}))
+    config = {
+        "seed": seed,
+        "model": {"name": model},
+        "data": {"name": "digits", "seed": seed} | data,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    row = {"value": mse, "unit": "intensity²", "baselines": {"mean image": 0.5}}
+    (folder / "results.json").write_text(json.dumps({"metrics": {"test/mse": row}}))
+
+
+def test_the_interval_is_students(tmp_path):
+    values = [1.0, 2.0, 4.0]
+    found = Interval.of(values)
+    low, high = student.interval(0.95, 2, loc=7 / 3, scale=((14 / 9 * 3 / 2) ** 0.5) / 3**0.5)
+    assert found.centre == pytest.approx(7 / 3)
+    assert found.half_width == pytest.approx((high - low) / 2)
+    assert Interval.of([3.0]).half_width is None and str(Interval.of([3.0])) == "3"
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(0.012343, 0.00021, 3), "0.01234 ± 0.00021"),
+        (Interval(-153210.4, 812.3, 3), "-153210 ± 812"),
+        (Interval(5.0, 0.0, 2), "5.0000 ± 0.0000"),
+    ],
+)
+def test_as_many_digits_as_the_interval_leaves(interval, text):
+    assert str(interval) == text
+
+
+def test_runs_are_grouped_by_model_and_the_best_is_bold(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "vae", seed, 0.10 + 0.01 * seed)
+        write_run(tmp_path, "ae", seed, 0.05 + 0.01 * seed)
+    write_run(tmp_path, "ae", 2, 9.0, state="failed")
+    entries = finished_runs([tmp_path])
+    assert [(entry.group, entry.seed) for entry in entries] == [
+        ("ae", 0),
+        ("ae", 1),
+        ("vae", 0),
+        ("vae", 1),
+    ]
+    found = intervals(entries)["mse"]
+    assert found["ae"].centre == pytest.approx(0.055) and found["vae"].n == 2
+    table = markdown(entries)
+    assert "| ae (n=2) | vae (n=2) | mean image |" in table
+    row = table.splitlines()[2]
+    assert row.count("**") == 2 and row.index("**") < row.index("0.10")
+    assert row.endswith("| 0.5 |")
+
+
+def test_runs_on_different_data_are_not_compared(tmp_path):
+    write_run(tmp_path, "vae", 0, 0.1)
+    write_run(tmp_path, "ae", 0, 0.1, split_seed=4)
+    with pytest.raises(UserError, match="other data"):
+        finished_runs([tmp_path])
+
+
+def test_no_finished_run_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no finished run"):
+        finished_runs([tmp_path])
