@@ -388,10 +388,19 @@ def configuration(runs: int = 9) -> tuple[list[str], list[list[str]]]:
     return ["configuration", "import hydra, ms", "ours, ms", "ratio", "target"], [row]
 
 
+def geometry() -> tuple[list[str], list[list[str]]]:
+    """Latent geometry, the flow chain and their training step over the plain way of writing them."""
+    from geometry_benchmark import table
+
+    torch.set_num_threads(1)
+    return table()
+
+
 BENCHMARKS: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
     "training": training,
     "one_process": one_process,
     "configuration": configuration,
+    "geometry": geometry,
 }
 
 

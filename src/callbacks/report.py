@@ -80,7 +80,9 @@ class TestReport(Callback):
                 {f"test/{name}": value for name, value in self.report.values.items()},
                 step=trainer.global_step,
             )
-        Console().print(self.report.table(f"{data.name}: {values['num_samples']:.0f} test samples"))
+        table = self.report.table(f"{data.name}: {values['num_samples']:.0f} test samples")
+        # A table cut off at 80 columns would hide its numbers.
+        Console(width=max(Console().width, 44 + 14 * (len(table.columns) - 2))).print(table)
         for warning in self.report.warnings:
             log.warning(warning)
 

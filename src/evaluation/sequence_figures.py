@@ -291,7 +291,7 @@ def _first_last_scatter(ax: Axes, data: Tensor, model: Tensor) -> None:
     ax.set(
         xlabel="original: first–last MSE (intensity²)",
         ylabel="reconstruction: first–last MSE (intensity²)",
-        title=f"Pictures: {exact} of {len(data)} originals return exactly",
+        title=f"{exact} of {len(data)} originals return exactly",
     )
 
 

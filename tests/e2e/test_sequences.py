@@ -129,7 +129,7 @@ def test_parts_are_exported_and_another_training_starts_from_them(
     ("setting", "message"),
     [
         ("model.pretrained.encoder=nowhere", "there is no such file"),
-        ("model.pretrained.metric=setup.cfg", "not"),
+        ("model.pretrained.metric=setup.cfg", "neither .safetensors nor .pt"),
         ("+model.pretrained.encodr=x", "encoder"),
     ],
 )
@@ -169,9 +169,8 @@ def test_two_processes_train_the_riemannian_model_as_well_as_one(shell: Shell) -
     common = ["model=riemannian_flow", *FEW, *SHORT, *METRIC, "callbacks=minimal", "test=false"]
     one = losses(shell.train(*common, "data.batch_size=16", name="one"))
     two = losses(shell.train(*common, "data.batch_size=8", "trainer=ddp", name="two"))
-    # The processes draw other noise: within 2 % of the loss, which falls by much more.
-    assert two == pytest.approx(one, rel=0.02)
-    assert abs(one[0] - one[-1]) > 0.05 * abs(one[0])
+    # The processes draw other noise: after three epochs within 3 % of what the loss has fallen by.
+    assert abs(two[-1] - one[-1]) < 0.03 * (one[0] - one[-1])
 
 
 def test_runs_are_compared_over_their_seeds(shell: Shell) -> None:
