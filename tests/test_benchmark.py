@@ -34,7 +34,25 @@ def test_without_a_name_the_benchmarks_are_listed() -> None:
         "training",
         "one_process",
         "configuration",
+        "geometry",
     ]
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in ("training", "one_process", "configuration"):
+    for name in ("training", "one_process", "configuration", "geometry"):
         assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1
+
+
+def test_both_sides_of_the_geometry_compute_the_same() -> None:
+    code = (
+        "import sys; sys.path[:0] = ['.', 'scripts']; import geometry_benchmark as g, torch\n"
+        "m, z = g.metric_of(20), g.points_of(30)\n"
+        "assert torch.allclose(g.plain_inverse(m, z), m.inverse(z), atol=1e-4)\n"
+        "p = g.plain_quantities(m.inverse(z), z); o = g.one_factor(m.inverse(z), z)\n"
+        "assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(p, o))\n"
+        "own = g.PlainFittedMetric(m)()\n"
+        "assert torch.allclose(own.half_logdet_inverse(z), m.half_logdet_inverse(z), atol=1e-2)\n"
+        "ratio, details = g.chain_directions()\n"
+        "assert ratio > 0 and details['plain_ms'] > 0 and len(g.ROWS) == 8"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

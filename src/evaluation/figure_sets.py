@@ -22,7 +22,7 @@ Named = tuple[str, Any]
 TRAVERSED = 8
 PICTURES, SEQUENCES = 2000, 200
 GEODESICS = 4
-POINTS = 17
+POINTS = 33
 
 
 def check_level(level: str) -> None:
@@ -144,7 +144,7 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
             lengths,
         ),
     )
-    shown = slice(None, None, 2)
+    shown = slice(None, None, 4)
     decode = getattr(model.latent, "decode_frames", None) or (lambda z: model.decode(z).mean)
     strips = [
         (f"{name} {i + 1}", decode(path[shown, i]).cpu().clamp(0, 1))
@@ -156,9 +156,14 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
 
 
 def _distant_pairs(codes: Tensor, count: int) -> Tensor:
-    """Ends for geodesics, (2, count, D): each of ``count`` spread codes with the one farthest from it."""
-    first = codes[torch.linspace(0, len(codes) - 1, count).round().long()]
-    return torch.stack([first, codes[torch.cdist(first, codes).argmax(1)]])
+    """Ends for geodesics, (2, count, D): codes that are chosen one after another, each farthest from those before it."""
+    chosen = [0]
+    nearest = (codes - codes[0]).norm(dim=1)
+    while len(chosen) < 2 * count:
+        chosen.append(int(nearest.argmax()))
+        nearest = nearest.minimum((codes - codes[chosen[-1]]).norm(dim=1))
+    ends = codes[chosen]
+    return torch.stack([ends[::2], ends[1::2]])
 
 
 def _encoded(model: Any, x: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:

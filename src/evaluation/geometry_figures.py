@@ -435,7 +435,7 @@ def _lengths(ax: Axes, lengths: Tensor) -> None:
         ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     ax.set_yticks(places)
     ax.invert_yaxis()
-    ax.margins(x=0.2)
+    ax.set_xlim(0, 1.25 * float(lengths.max()))
     ax.set(
         xlabel="Riemannian length", ylabel="path", title="geodesic (blue),\nstraight line (grey)"
     )
