@@ -173,8 +173,8 @@ def chain_directions() -> Measurement:
 def whole_step() -> Measurement:
     """Forward, backward and Adam of ``model=riemannian_flow`` on sequences of 8 × 3 × 64 × 64, batch 8, K 200.
 
-    Both sides have the same networks. The plain one has the chain in the slow direction, the plain metric, and Adam as torch
-    takes it without being asked for more, which is how the reference system trains; ours has what our configs say.
+    Both sides have the same networks. The plain one has the chain in the slow direction, the plain metric, and torch's
+    Adam as it comes, which is how the reference system trains; ours has what our configs say.
     """
     register_resolvers()
     with initialize_config_dir(str(CONF)):

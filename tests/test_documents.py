@@ -111,7 +111,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
             assert tuple(names[name].shape) == eval(shape)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("document", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "document", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem
+)
 def test_the_python_of_the_other_documents_runs(document: Path) -> None:
     for block in blocks(document, "python"):
         exec(block, {})

@@ -156,7 +156,7 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
 
 
 def _distant_pairs(codes: Tensor, count: int) -> Tensor:
-    """Ends for geodesics, (2, count, D): codes that are chosen one after another, each farthest from those before it."""
+    """Ends for geodesics, (2, count, D): codes chosen one after another, each farthest from those before it."""
     chosen = [0]
     nearest = (codes - codes[0]).norm(dim=1)
     while len(chosen) < 2 * count:

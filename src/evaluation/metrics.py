@@ -36,7 +36,6 @@ UNITS = {
     "sample_frechet": "intensity²",
     "sample_nearest_mse": "intensity²",
     "coverage_mse": "intensity²",
-    "data_cyclicity_error": "intensity²",
     "cyclicity_error": "intensity²",
     "latent_cyclicity_error": "latent²",
     "loop": "latent²",

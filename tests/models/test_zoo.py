@@ -8,6 +8,8 @@ import torch
 
 from src.models.compat import RULES
 from src.models.latents import LongitudinalLatent
+from src.runs.loading import load_model, save_model
+from src.utils.build import build
 from src.utils.errors import UserError
 
 MODEL = Path(__file__).parents[2] / "conf" / "model"
@@ -141,3 +143,25 @@ def test_every_latent_trains_with_every_posterior_and_prior_or_refuses(
         assert str(refused.value) in [rule.reason for rule in RULES]
     else:
         check(tiny_vae(*overrides))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_the_same_after_being_saved_and_opened(tiny_config, tmp_path, name):
+    shape = ["data.shape=[3,1,8,8]"] if of_sequences(name) else []
+    config = tiny_config(f"model={name}", *shape)
+    for key in ("optimizer", "scheduler", "compile", "pretrained"):
+        config.pop(key)
+    model = build(config).eval()
+    x = torch.rand(30, *model.shape)
+    if model.latent.metric is not None:
+        points = model.latent.point(x)
+        model.latent.refresh_metric(points, torch.randn(len(points), 4))
+    save_model(model, config, tmp_path / "model")
+    again = load_model(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(again.reconstruct(x), model.reconstruct(x))
+        if model.latent.prior is not None:
+            torch.manual_seed(0)
+            expected = model.log_likelihood(x[:3], 4)
+            torch.manual_seed(0)
+            assert torch.equal(again.log_likelihood(x[:3], 4), expected)

@@ -43,12 +43,18 @@ class LearnedMetric(nn.Module):
     ) -> None:
         super().__init__()
         self.dim, self.temperature, self.regularization = dim, temperature, regularization
+        self._fitted = False
         self._direct = temperature < DIRECT_BELOW
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), width), nn.ReLU())
         self.head = nn.Linear(width, dim + dim * (dim - 1) // 2)
         self.register_buffer("kept_centroids", torch.zeros(centroids, dim))
         self.register_buffer("kept_matrices", torch.zeros(centroids, dim, dim))
         self.register_buffer("kept_regularization", torch.ones(()))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether training points have been kept; until then the metric is Euclidean."""
+        return self._fitted
 
     def matrices(self, x: Tensor) -> Tensor:
         """M(x) = L(x) L(x)ᵀ, (B, D, D)."""
@@ -85,3 +91,8 @@ class LearnedMetric(nn.Module):
         self.kept_centroids.zero_()[: len(rows)] = means[rows]
         self.kept_matrices.zero_()[: len(rows)] = self.matrices(points[rows])
         self.kept_regularization.fill_(self.regularization)
+        self._fitted = True
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        self._fitted = bool(self.kept_matrices.any())

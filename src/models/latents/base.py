@@ -79,7 +79,7 @@ class Latent(nn.Module):
             mean: the posterior's mean.
             decoded: the likelihood's mean there, (B, *shape).
         """
-        if self.metric is None:
+        if self.metric is None or not self.metric.is_fitted:
             return {}
         point = self.metric().at(mean)
         return {

@@ -39,10 +39,9 @@ class FrameSequence(Latent):
         return self.decode_states(states[..., None, :]).mean.squeeze(states.dim() - 1)
 
     def diagnostics(self, x: Tensor, mean: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-        """How far the last frame is from the first: of the data, of the reconstruction and in latent space."""
+        """How far the last frame is from the first, of the reconstruction and in latent space."""
         states = self.trajectory(mean)
         return super().diagnostics(x, mean, decoded) | {
-            "data_cyclicity_error": _first_to_last(x, 1),
             "cyclicity_error": _first_to_last(decoded, 1),
             "latent_cyclicity_error": _first_to_last(states, 1),
         }
