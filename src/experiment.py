@@ -105,7 +105,8 @@ def assemble(
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = build(cfg.model), build(cfg.data)
-    load_pretrained(model)
+    if not cfg.ckpt_path:  # which holds all of it
+        load_pretrained(model)
     report = TestReport(directory, cfg.importance_samples)
     callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
     for callback in callbacks:

@@ -16,11 +16,13 @@ class RefreshMetric(Callback):
     metric it was validated with. Models without a metric are left alone.
 
     A fitted metric is refreshed in the first part of the training only, because the objective moves with it; one that a
-    network learns is refreshed before every validation.
+    network learns is refreshed before every validation. A metric that ``model.pretrained.metric`` has brought stays as
+    it is. Encodings that no metric can be fitted to, such as those of a collapsed posterior, leave the one before in
+    place, with a warning.
 
     Args:
-        first_epoch: after how many epochs for the first time.
-        every_n_epochs: how often from there.
+        first_epoch: after how many epochs for the first time; at ``until`` where a training is shorter than that.
+        every_n_epochs: how often from there, at the next validation.
         until: part of ``trainer.max_epochs`` after which the metric stays as it is.
         points: training samples that are encoded, spread over the whole split.
     """
@@ -32,34 +34,50 @@ class RefreshMetric(Callback):
         until: float = 0.5,
         points: int = 4000,
     ) -> None:
-        if every_n_epochs < 1 or first_epoch < 1 or points < 2:
+        if every_n_epochs < 1 or first_epoch < 1 or points < 2 or not 0 < until <= 1:
             raise UserError(
                 f"callbacks.metric: first_epoch={first_epoch} and every_n_epochs={every_n_epochs} must be at least 1, "
-                f"points={points} at least 2"
+                f"points={points} at least 2, until={until} in (0, 1]"
             )
         self.first_epoch, self.every_n_epochs = first_epoch, every_n_epochs
         self.until, self.points = until, points
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        latent: Any = pl_module.latent
+        if latent.metric is not None and _brought(pl_module):
+            log.info("metric: stays as model.pretrained.metric has brought it")
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         latent: Any = pl_module.latent
-        if trainer.state.fn != "fit" or latent.metric is None or not self._due(trainer, latent):
+        if trainer.state.fn != "fit" or latent.metric is None or _brought(pl_module):
+            return
+        if not getattr(latent.metric, "learned", False) and not self._due(trainer):
             return
         if trainer.is_global_zero:
-            self.refresh(latent, trainer.datamodule, pl_module.device)  # type: ignore[attr-defined]
-            log.info("metric: refreshed after epoch %d", trainer.current_epoch + 1)
+            try:
+                self.refresh(latent, trainer.datamodule, pl_module.device)  # type: ignore[attr-defined]
+                log.info("metric: refreshed after epoch %d", trainer.current_epoch + 1)
+            except UserError as error:
+                log.warning(
+                    "metric: not refreshed after epoch %d: %s", trainer.current_epoch + 1, error
+                )
         # One process fits, all use the same: k-means need not come out alike everywhere.
         for part in (latent.metric, latent.prior):
             if part is not None:
-                part.load_state_dict(trainer.strategy.broadcast(part.state_dict()))
+                buffers = {name: value.cpu() for name, value in part.named_buffers()}
+                part.load_state_dict(trainer.strategy.broadcast(buffers), strict=False)
 
-    def _due(self, trainer: Trainer, latent: Any) -> bool:
-        if getattr(latent.metric, "learned", False):
-            return True
+    def _due(self, trainer: Trainer) -> bool:
         done = trainer.current_epoch + 1
-        limit = trainer.max_epochs
-        late = limit is not None and limit > 0 and done > max(self.until * limit, self.first_epoch)
-        since = done - self.first_epoch
-        return not late and since >= 0 and since % self.every_n_epochs == 0
+        before = done - (trainer.check_val_every_n_epoch or 1)
+        return self._planned(done, trainer.max_epochs) > self._planned(before, trainer.max_epochs)
+
+    def _planned(self, epochs: int, limit: int | None) -> int:
+        """How many refreshes the schedule has in the first ``epochs`` of a training of ``limit``."""
+        last = max(1, int(self.until * limit)) if limit is not None and limit > 0 else epochs
+        first = min(self.first_epoch, last) if limit is not None and limit > 0 else self.first_epoch
+        reached = min(epochs, last)
+        return 0 if reached < first else 1 + (reached - first) // self.every_n_epochs
 
     @torch.no_grad()
     def refresh(self, latent: Any, data: Any, device: torch.device) -> None:
@@ -74,3 +92,7 @@ class RefreshMetric(Callback):
                 points.append(seen)
         latent.refresh_metric(torch.cat(points) if points else None, torch.cat(means))
         latent.train(was_training)
+
+
+def _brought(pl_module: Any) -> bool:
+    return bool(pl_module.pretrained.get("metric"))

@@ -70,24 +70,50 @@ def finished_runs(roots: Sequence[str | Path]) -> list[Entry]:
     """The finished runs below ``roots`` that have results, grouped by the model's name.
 
     Raises:
-        UserError: there are none, or they were not all tested on the same data.
+        UserError: there are none, they were not all tested on the same data, or those of one name are not the same
+            experiment with different seeds.
     """
     entries = []
     for root in roots:
         for run in list_runs(root):
             if run.state == "finished" and run.results:
                 config = read_plain_config(run.path / CONFIG_FILE)
-                name, seed = config["model"]["name"], config["seed"]
+                name, seed = config.get("model", {}).get("name"), config.get("seed")
+                if name is None or seed is None or "data" not in config:
+                    raise UserError(f"{run.path / CONFIG_FILE} names no model, seed and data")
                 entries.append(Entry(run, name, seed, config))
     if not entries:
         raise UserError(f"there is no finished run with results below {', '.join(map(str, roots))}")
-    first = _data_of(entries[0])
-    for entry in entries[1:]:
-        if _data_of(entry) != first:
+    seen: dict[str, dict[int, Entry]] = {}
+    for entry in entries:
+        if _data_of(entry) != _data_of(entries[0]):
             raise UserError(
                 f"{entry.run.path} was tested on other data than {entries[0].run.path}; compare runs of one data config"
             )
+        group = seen.setdefault(entry.group, {})
+        other = next(iter(group.values()), entry)
+        if entry.seed in group:
+            raise UserError(
+                f"{entry.run.path} and {group[entry.seed].run.path} are both {entry.group} with seed {entry.seed}; "
+                "a confidence interval is over different seeds"
+            )
+        if setting := _difference(entry.config, other.config):
+            raise UserError(
+                f"{entry.run.path} and {other.run.path} are both called {entry.group} but differ in {setting}; "
+                "give one of them another model.name, or compare them apart"
+            )
+        group[entry.seed] = entry
     return sorted(entries, key=lambda entry: (entry.group, entry.seed))
+
+
+def _difference(a: dict[str, Any], b: dict[str, Any]) -> str | None:
+    """The first setting of model or trainer in which two runs differ; where they write is none."""
+    for part in ("model", "trainer"):
+        one, other = a.get(part, {}), b.get(part, {})
+        for key in sorted({*one, *other} - {"default_root_dir", "enable_progress_bar"}):
+            if one.get(key) != other.get(key):
+                return f"{part}.{key}"
+    return None
 
 
 def _data_of(entry: Entry) -> dict[str, Any]:
@@ -121,7 +147,9 @@ def markdown(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> s
     table = intervals(entries)
     groups = list(dict.fromkeys(entry.group for entry in entries))
     baselines = list(
-        dict.fromkeys(b for e in entries for row in e.metrics.values() for b in row["baselines"])
+        dict.fromkeys(
+            b for e in entries for row in e.metrics.values() for b in row.get("baselines", {})
+        )
     )
     counts = {group: sum(entry.group == group for entry in entries) for group in groups}
     heads = [f"{group} (n={counts[group]})" for group in groups]
@@ -151,7 +179,9 @@ def _best(name: str, row: dict[str, Interval]) -> str | None:
 
 
 def _baseline(entries: Sequence[Entry], metric: str, baseline: str) -> float | None:
-    values = [e.metrics[metric]["baselines"].get(baseline) for e in entries if metric in e.metrics]
+    values = [
+        e.metrics[metric].get("baselines", {}).get(baseline) for e in entries if metric in e.metrics
+    ]
     known = [value for value in values if value is not None]
     return mean(known) if known else None
 

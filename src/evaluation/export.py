@@ -90,7 +90,9 @@ def export_parts(model: Any, directory: Path) -> list[tuple[Path, float]]:
     for part in ("encoder", "decoder"):
         path = directory / f"{part}.safetensors"
         tensors = {n: t.cpu().contiguous() for n, t in part_tensors(state, part).items()}
-        save_file(tensors, path)
+        temporary = path.with_suffix(".tmp")
+        save_file(tensors, temporary)
+        temporary.replace(path)
         back = load_file(path)
         gaps = [float((back[name] - tensor).abs().max()) for name, tensor in tensors.items()]
         written.append((path, max(gaps)))
@@ -98,7 +100,8 @@ def export_parts(model: Any, directory: Path) -> list[tuple[Path, float]]:
         path = directory / "metric.safetensors"
         metric = model.latent.metric()
         write_metric(path, metric, {"model": model.name})
-        gap = (read_metric(path).centroids - metric.centroids).abs().max()
+        at = metric.centroids
+        gap = (read_metric(path).inverse(at) - metric.inverse(at)).abs().max()
         written.append((path, float(gap)))
     return written
 

@@ -9,7 +9,7 @@ from torch.distributions import Independent
 
 from src.evaluation import animations, figures, geometry_figures, sequence_figures
 from src.models.distributions import factorised_kl
-from src.models.geometry import geodesic, length
+from src.models.geometry import geodesic, length, line
 from src.models.latents import FrameSequence
 from src.models.meters import ACTIVE_VARIANCE
 from src.utils.errors import UserError
@@ -68,7 +68,7 @@ def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Nam
     values = torch.linspace(-3, 3, 9)
     grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()
     yield "traversals", figures.traversals(grid, values, dimensions, information, unit)
-    if model.latent.metric is not None:
+    if model.latent.metric is not None and z.shape[1] > 1:
         yield from _of_metric(model, z, labels)
 
 
@@ -78,12 +78,14 @@ def _of_sequences(model: Any, data: Any, split: str, level: Level) -> Iterator[N
     labels = None if labels is None else labels[rows]
     means, y = _encoded(model, x)
     yield "reconstructions", sequence_figures.sequence_reconstructions(x, y)
-    yield "samples", sequence_figures.sample_sequences(model.sample(8).cpu().clamp(0, 1))
+    if model.latent.prior is not None:
+        yield "samples", sequence_figures.sample_sequences(model.sample(8).cpu().clamp(0, 1))
     if level == "minimal":
         return
     states = model.latent.trajectory(means.to(model.device)).cpu()
-    yield "cyclicity", sequence_figures.cyclicity(x, y, states)
-    yield "trajectories", sequence_figures.trajectories(states, labels)
+    if states.shape[-1] > 1:  # there is no plane through a line
+        yield "cyclicity", sequence_figures.cyclicity(x, y, states)
+        yield "trajectories", sequence_figures.trajectories(states, labels)
     yield "latent_scatter", figures.latent_scatter(states[:, 0], labels)
     spread = states[:, 0].var(0)
     dimensions = spread.argsort(descending=True)[:TRAVERSED].tolist()
@@ -95,7 +97,7 @@ def _of_sequences(model: Any, data: Any, split: str, level: Level) -> Iterator[N
     yield "traversals", figures.traversals(decoded, values, dimensions, spread, "variance")
     if level == "full":
         yield "sequences", animations.sequence_animation(x, y)
-    if model.latent.metric is None:
+    if model.latent.metric is None or states.shape[-1] < 2:
         return
     yield from _of_metric(model, states[:, 0], labels)
     metric = model.latent.metric()
@@ -128,11 +130,8 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
         geometry_figures.eigenvalues(spectrum, point.log10_condition().cpu()),
     )
     pairs = _distant_pairs(codes, GEODESICS).to(model.device)
-    with torch.enable_grad():
-        curves = geodesic(metric, pairs[0], pairs[1], points=POINTS).detach()
-    lines = torch.lerp(
-        pairs[0], pairs[1], torch.linspace(0, 1, POINTS, device=model.device)[:, None, None]
-    )
+    curves = geodesic(metric, pairs[0], pairs[1], points=POINTS)
+    lines = line(pairs[0], pairs[1], POINTS)
     lengths = torch.stack([length(metric, curves), length(metric, lines)], 1).cpu()
     yield (
         "geodesics",

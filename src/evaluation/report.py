@@ -74,9 +74,12 @@ class Report:
 
 @torch.no_grad()
 def posterior_means(model: VAE, x: Tensor, batch_size: int = 256) -> Tensor:
-    """Posterior means of x (N, *shape) on the CPU, (N, D); codes of single frames stand one after another."""
-    parts = [model.encode(part.to(model.device)).mean.cpu() for part in x.split(batch_size)]
-    return torch.cat(parts).flatten(1)
+    """Codes of x (N, *shape) on the CPU, (N, D): the posterior means, of sequences those of the first frame."""
+    parts = [model.encode(part.to(model.device)).mean for part in x.split(batch_size)]
+    if isinstance(model.latent, FrameSequence):
+        # With a code for every frame the others hold the same factors again.
+        parts = [model.latent.trajectory(part)[:, 0] for part in parts]
+    return torch.cat([part.cpu() for part in parts])
 
 
 @torch.no_grad()
@@ -109,7 +112,9 @@ def summarise(
     """
     if "kl" in values:
         values["elbo"] = -values["recon_nll"] - values["kl"]
-    dim = posterior_means(model, test[:1]).shape[1]  # of a sequence with a code a frame: T·D
+    dim = (
+        model.encode(test[:1].to(model.device)).mean[0].numel()
+    )  # with a code for every frame: T·D
     if labels or factors:
         codes = [posterior_means(model, x).numpy() for x in (train, test)]
     if labels:
@@ -142,4 +147,9 @@ def summarise(
     order = [name for name in metrics.UNITS if name in values] + sorted(
         name for name in values if name not in metrics.UNITS
     )
-    return Report({name: values[name] for name in order}, baselines, [warning] if warning else [])
+    warnings = [warning] if warning else []
+    if model.latent.metric is not None and not model.latent.metric.is_fitted:
+        warnings.append(
+            "the latent metric of the tested weights was never fitted: it is Euclidean; see callbacks.metric"
+        )
+    return Report({name: values[name] for name in order}, baselines, warnings)

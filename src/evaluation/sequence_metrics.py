@@ -46,12 +46,17 @@ def sequence_values(
     """
     metric = state_metric(latent_states(model, train))
     states = latent_states(model, test[:SEQUENCES])
-    found = interpolation_errors(model, test, states, metric)
-    pixels = found.pop("interpolation_mse_pixels")
-    found |= off_data_errors(model, train, test, metric)
+    found, baseline = {}, {}
+    if states.shape[1] > 2:  # there is a frame between others
+        found = interpolation_errors(model, test, states, metric)
+        pixels = found.pop("interpolation_mse_pixels")
+        names = ("interpolation_mse_linear", "interpolation_mse_geodesic")
+        baseline = dict.fromkeys(names, pixels)
+    if len(test) > 1:
+        found |= off_data_errors(model, train, test, metric)
     if model.latent.prior is not None and train.dim() == 5:
         found |= sample_quality(model, train, test)
-    return found, dict.fromkeys(("interpolation_mse_linear", "interpolation_mse_geodesic"), pixels)
+    return found, baseline
 
 
 @torch.no_grad()
@@ -73,11 +78,10 @@ def interpolation_errors(
     x, states = x[:SEQUENCES], states[:SEQUENCES]
     truth = x[:, 1:-1].flatten(0, 1)
     before, after = states[:, :-2].flatten(0, 1), states[:, 2:].flatten(0, 1)
-    with torch.enable_grad():
-        curves = geodesic(metric, before, after, points=PATH_POINTS)
+    curves = geodesic(metric, before, after, points=PATH_POINTS)
     found = {
         "interpolation_mse_linear": (before + after) / 2,
-        "interpolation_mse_geodesic": curves[PATH_POINTS // 2].detach(),
+        "interpolation_mse_geodesic": curves[PATH_POINTS // 2],
         "interpolation_mse_own_state": states[:, 1:-1].flatten(0, 1),
     }
     errors = {name: _mse(_frames(model, z), truth) for name, z in found.items()}
@@ -106,9 +110,8 @@ def off_data_errors(
     pairs = pairs[: len(pairs) // 2 * 2]
     mean = model.encode(x[pairs].to(model.device)).mean.cpu()
     a, b = mean[::2], mean[1::2]
-    with torch.enable_grad():
-        flat = geodesic(metric, a.flatten(0, -2), b.flatten(0, -2), points=PATH_POINTS)
-    middle = flat[PATH_POINTS // 2].detach().view_as(a)
+    flat = geodesic(metric, a.flatten(0, -2), b.flatten(0, -2), points=PATH_POINTS)
+    middle = flat[PATH_POINTS // 2].view_as(a)
     decoded = {"off_data_mse_linear": (a + b) / 2, "off_data_mse_geodesic": middle}
     decoded["off_data_mse_ends"] = mean
     return {
@@ -128,7 +131,8 @@ def sample_quality(model: Any, train: Tensor, test: Tensor) -> dict[str, float]:
     drawn = torch.cat([model.sample(64).cpu().clamp(0, 1) for _ in range(SAMPLES // 64)])
     frames = [part.flatten(0, 1).flatten(1).numpy() for part in (train, test, drawn)]
     spread = np.linspace(0, len(frames[0]) - 1, min(STATES, len(frames[0]))).astype(int)
-    features = PCA(FEATURES, svd_solver="randomized", random_state=0).fit(frames[0][spread])
+    kept = min(FEATURES, len(spread) - 1, frames[0].shape[1])
+    features = PCA(kept, svd_solver="randomized", random_state=0).fit(frames[0][spread])
     return {
         "sample_frechet": frechet_distance(
             features.transform(frames[1]), features.transform(frames[2])

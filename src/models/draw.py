@@ -22,7 +22,8 @@ class Draw:
         px: the likelihood at every sample, batch shape (k, B).
         own_log_qz: (k, B) nats, where the latent has computed it with the sample; no closed-form KL is taken then.
         own_log_pz: (k, B) nats, likewise.
-        aux: further per-sample terms of the latent in nats, each (B,), such as a commitment loss.
+        aux: further per-sample terms of the latent, each (B,), which enter the loss with the weight that the objective
+            has for them.
     """
 
     x: Tensor

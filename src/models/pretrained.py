@@ -1,18 +1,27 @@
 """Parts that start from what another run has learned."""
 
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from src.models.geometry import read_metric
+from src.models.geometry import metric_report, read_metric
 from src.runs.loading import WEIGHTS
 from src.utils.errors import UserError, nearest
 
 # What a part is, by the names of its tensors inside the latent; the head that turns features into a mean and log σ is
 # the encoder's, whatever posterior makes of them.
 TENSORS = {"encoder": ("encoder.", "posterior.head."), "decoder": ("decoder.",)}
+
+
+# What a metric of a file may be told anew.
+OVERRIDES = ("temperature", "regularization")
+
+log = logging.getLogger(__name__)
 
 
 def load_pretrained(model: Any) -> None:
@@ -23,14 +32,13 @@ def load_pretrained(model: Any) -> None:
     Raises:
         UserError: nothing is there, or it is of another architecture.
     """
+    known = [*TENSORS, "metric", *OVERRIDES]
     for part, path in model.pretrained.items():
-        if part not in (*TENSORS, "metric"):
-            raise UserError(
-                f"model.pretrained.{part} is unknown{nearest(part, [*TENSORS, 'metric'])}"
-            )
+        if part not in known:
+            raise UserError(f"model.pretrained.{part} is unknown{nearest(part, known)}")
         if path and part == "metric":
-            _load_metric(model.latent, Path(path))
-        elif path:
+            _load_metric(model.latent, Path(path), {n: model.pretrained.get(n) for n in OVERRIDES})
+        elif path and part in TENSORS:
             _load_tensors(model.latent, part, Path(path))
 
 
@@ -59,7 +67,7 @@ def _load_tensors(latent: nn.Module, part: str, path: Path) -> None:
         own[name].data.copy_(tensor)
 
 
-def _load_metric(latent: Any, path: Path) -> None:
+def _load_metric(latent: Any, path: Path, overrides: Mapping[str, Any]) -> None:
     if not hasattr(latent.metric, "set"):
         raise UserError(
             f"model.pretrained.metric={path} needs a model with a fitted metric; choose model/metric=fitted"
@@ -70,11 +78,12 @@ def _load_metric(latent: Any, path: Path) -> None:
         state = _read(file, where)
         prefix = "latent.metric."
         own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-        if not {"centroids", "matrices", "temperature", "regularization"} <= own.keys():
+        if not bool(own.pop("fitted", torch.zeros(()))):
             raise UserError(f"{where} is the run of a model without a fitted metric")
-        metric = read_metric(own)
+        metric = read_metric(own, **overrides)
     else:
-        metric = read_metric(file)
+        metric = read_metric(file, **overrides)
+    log.info("metric: %s: %s", path, json.dumps(metric_report(metric)))
     latent.metric.set(metric)
     latent.metric_changed()
 

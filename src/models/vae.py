@@ -55,7 +55,7 @@ class VAE(LightningModule):
         name: str = "vae",
         compile: bool = False,
         metric: nn.Module | Config | None = None,
-        pretrained: Mapping[str, str | None] | None = None,
+        pretrained: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)

@@ -29,12 +29,15 @@ class Data:
         return self.x[rows]
 
 
-def trainer(epoch: int, fn: str = "fit", data: object = None, max_epochs: int = 20):
+def trainer(
+    epoch: int, fn: str = "fit", data: object = None, max_epochs: int = 20, interval: int = 1
+):
     strategy = SimpleNamespace(broadcast=lambda value: value)
     return SimpleNamespace(
         state=SimpleNamespace(fn=fn),
         current_epoch=epoch,
         max_epochs=max_epochs,
+        check_val_every_n_epoch=interval,
         is_global_zero=True,
         datamodule=data,
         strategy=strategy,
@@ -44,15 +47,50 @@ def trainer(epoch: int, fn: str = "fit", data: object = None, max_epochs: int = 
 def test_the_schedule_of_a_fitted_metric(tiny_vae):
     model = tiny_vae("model=hybrid", SHAPE)
     callback = RefreshMetric(first_epoch=3, every_n_epochs=4, until=0.6)
-    due = [epoch + 1 for epoch in range(20) if callback._due(trainer(epoch), model.latent)]
-    assert due == [3, 7, 11]
+    assert refreshed(model, callback, range(20), max_epochs=20) == [3, 7, 11]
 
 
-def test_a_short_training_gets_its_metric_once(tiny_vae):
+@pytest.mark.parametrize(
+    ("max_epochs", "interval", "expected"),
+    [
+        (1, 1, [1]),
+        (4, 1, [2]),
+        (5, 1, [2]),
+        (20, 4, [8, 12]),
+        (10, 2, [6]),
+        (-1, 5, [5, 10, 15, 20]),
+    ],
+)
+def test_no_training_goes_without_its_metric(tiny_vae, max_epochs, interval, expected):
     model = tiny_vae("model=hybrid", SHAPE)
-    callback = RefreshMetric(first_epoch=3, every_n_epochs=2, until=0.5)
-    due = [e + 1 for e in range(5) if callback._due(trainer(e, max_epochs=5), model.latent)]
-    assert due == [3]
+    epochs = range(interval - 1, max_epochs if max_epochs > 0 else 20, interval)
+    assert refreshed(model, RefreshMetric(), epochs, max_epochs, interval) == expected
+
+
+def refreshed(model, callback, epochs, max_epochs, interval=1):
+    """After which epochs the metric changes, validated after each of ``epochs`` (counted from 0)."""
+    data, changed = Data(model.shape), []
+    for epoch in epochs:
+        model.latent.metric.fitted.fill_(False)
+        at = trainer(epoch, data=data, max_epochs=max_epochs, interval=interval)
+        callback.on_validation_start(at, model)
+        if bool(model.latent.metric.fitted):
+            changed.append(epoch + 1)
+    return changed
+
+
+def test_a_metric_that_was_brought_stays(tiny_vae):
+    model = tiny_vae("model=hybrid", SHAPE, "model.pretrained.metric=somewhere")
+    RefreshMetric(first_epoch=1).on_validation_start(trainer(0, data=Data(model.shape)), model)
+    assert not model.latent.metric.is_fitted
+
+
+def test_a_collapsed_posterior_leaves_the_metric_as_it_was(tiny_vae, caplog):
+    model = tiny_vae("model=hybrid", SHAPE)
+    data = Data(model.shape)
+    data.x = torch.zeros_like(data.x)  # every code is the same
+    RefreshMetric(first_epoch=1).on_validation_start(trainer(0, data=data), model)
+    assert not model.latent.metric.is_fitted and "not refreshed" in caplog.text
 
 
 def test_a_refresh_changes_metric_prior_and_kl_and_leaves_the_mode_alone(tiny_vae):
@@ -82,12 +120,13 @@ def test_a_learned_metric_is_refreshed_every_time(tiny_vae):
     for epoch in (0, 19):
         kept = model.latent.metric.kept_centroids.clone()
         RefreshMetric(first_epoch=5).on_validation_start(trainer(epoch, data=data), model)
-        assert not torch.equal(kept, model.latent.metric.kept_centroids) or epoch > 0
+        assert not torch.equal(kept, model.latent.metric.kept_centroids)
+        model.latent.posterior.head.bias.data += 0.5  # as training would
     assert model.latent.metric.kept_matrices.abs().sum() > 0
     assert float(model.latent.metric.kept_regularization) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("setting", ["first_epoch", "every_n_epochs"])
+@pytest.mark.parametrize("setting", ["first_epoch", "every_n_epochs", "until"])
 def test_an_impossible_schedule_is_refused(setting):
     with pytest.raises(UserError, match=setting):
         RefreshMetric(**{setting: 0})

@@ -13,6 +13,15 @@ from tests.e2e.conftest import Shell
 pytestmark = pytest.mark.slow
 FEW = ["data.characters.train=16", "data.characters.val=4", "data.characters.test=5"]
 SHORT = ["trainer.max_epochs=3", "data.batch_size=16", "logger=none", "importance_samples=2"]
+WITHOUT_NOISE = [
+    "model=hybrid",
+    "model/posterior=delta",
+    "model/prior=none",
+    "model/metric=none",
+    "model/objective=reconstruction",
+    "callbacks.kl_warmup=null",
+    "~model.objective.terms",
+]
 METRIC = [
     "callbacks.metric.first_epoch=1",
     "callbacks.metric.every_n_epochs=1",
@@ -143,24 +152,46 @@ def test_sequences_are_refused_where_pictures_are_given(shell: Shell) -> None:
     assert "takes sequence data, not 'image'" in printed and "cyclic_sprites" in printed
 
 
+@pytest.mark.parametrize("name", ["hvae", "rhvae"])
+def test_a_hamiltonian_model_is_tested_and_evaluated_again(shell: Shell, name: str) -> None:
+    run = shell.train(f"model={name}", "trainer.max_epochs=1", "logger=none", "callbacks=default")
+    before = read_run(run).results["metrics"]
+    shell(f"run={run}", "importance_samples=4", script="scripts/evaluate.py")
+    after = read_run(run).results["metrics"]
+    assert before["test/mse"]["value"] == pytest.approx(after["test/mse"]["value"], rel=1e-5)
+    assert before["test/nll"]["value"] == pytest.approx(after["test/nll"]["value"], rel=1e-3)
+
+
+def test_a_sequence_model_without_a_prior_is_tested(shell: Shell) -> None:
+    run = shell.train(*WITHOUT_NOISE, *FEW, *SHORT, "trainer.max_epochs=1")
+    found = read_run(run).results["metrics"]
+    assert "test/nll" not in found and "test/interpolation_mse_linear" in found
+
+
+def test_a_resumed_riemannian_training_is_bit_equal(shell: Shell) -> None:
+    common = ["model=riemannian_flow", *FEW, *SHORT, *METRIC, "callbacks=minimal", "test=false"]
+    common += ["callbacks.metric.until=1", "model/scheduler=none"]
+    whole = shell.train(*common, "trainer.max_epochs=4", name="whole")
+    half = shell.train(*common, "trainer.max_epochs=2", name="half")
+    shell(f"ckpt_path={half}/checkpoints/last.ckpt", "trainer.max_epochs=4")
+    one, other = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, half)
+    )
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
 def losses(run: Path) -> list[float]:
     rows = [row["metrics"] for row in read_run(run).metrics()]
     return [row["val/loss"] for row in rows if "val/loss" in row]
 
 
 def test_two_processes_learn_what_one_does_with_the_same_global_batch(shell: Shell) -> None:
-    without_noise = [
-        "model=hybrid",
-        "model/posterior=delta",
-        "model/prior=none",
-        "model/metric=none",
-        "model/objective=reconstruction",
-        "callbacks.kl_warmup=null",
-        "~model.objective.terms",
-    ]
     common = [*FEW, *SHORT, "callbacks=minimal", "test=false"]
-    one = shell.train(*without_noise, *common, "data.batch_size=16", name="one")
-    two = shell.train(*without_noise, *common, "data.batch_size=8", "trainer=ddp", name="two")
+    one = shell.train(*WITHOUT_NOISE, *common, "data.batch_size=16", name="one")
+    two = shell.train(*WITHOUT_NOISE, *common, "data.batch_size=8", "trainer=ddp", name="two")
     # Nothing but the order of summation differs.
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
 

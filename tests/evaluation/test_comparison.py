@@ -76,6 +76,22 @@ def test_runs_on_different_data_are_not_compared(tmp_path):
         finished_runs([tmp_path])
 
 
+def test_runs_of_one_name_must_be_one_experiment(tmp_path):
+    write_run(tmp_path, "vae", 0, 0.1)
+    write_run(tmp_path, "vae", 1, 0.2)
+    config = tmp_path / "vae_1" / "config.yaml"
+    changed = yaml.safe_load(config.read_text())
+    changed["model"]["latent_dim"] = 3
+    config.write_text(yaml.safe_dump(changed))
+    with pytest.raises(UserError, match="differ in model.latent_dim"):
+        finished_runs([tmp_path])
+    changed["seed"] = 0
+    del changed["model"]["latent_dim"]
+    config.write_text(yaml.safe_dump(changed))
+    with pytest.raises(UserError, match="both vae with seed 0"):
+        finished_runs([tmp_path])
+
+
 def test_no_finished_run_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no finished run"):
         finished_runs([tmp_path])

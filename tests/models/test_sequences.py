@@ -39,13 +39,13 @@ def test_every_parameter_of_a_sequence_model_learns(tiny_vae, name):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_loss_of_a_sequence_model_decreases(tiny_vae, name):
     model = tiny_vae(f"model={name}", SHAPE)
+    if model.latent.metric is not None:
+        fit_metric_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     base = torch.rand(12, 1, 3, 8, 8)
     x = torch.cat([base.roll(t, -1) for t in range(4)], 1)
     losses = []
-    for step in range(60):
-        if step == 30 and model.latent.metric is not None:
-            break
+    for _ in range(60):
         optimizer.zero_grad()
         loss = model.step(x)[1].loss
         loss.backward()
@@ -240,3 +240,61 @@ def test_no_closed_form_means_none():
     q = Independent(Normal(torch.zeros(2, 3), torch.ones(2, 3)), 1)
     assert closed_form_kl(q, StandardNormal(3)()) is not None
     assert closed_form_kl(q, GaussianProcessPrior(3, 4)()) is None
+
+
+def test_a_latent_of_frames_is_diagnosed_per_sequence_and_scored_with_its_samples(tiny_vae):
+    model = tiny_vae(
+        "model=vanilla_sequence", "model/posterior=iaf", "model/metric=fitted", SHAPE
+    ).eval()
+    fit_metric_of(model)
+    x = torch.rand(5, *model.shape)
+    with torch.no_grad():
+        mean = model.encode(x).mean
+        found = model.latent.diagnostics(x, mean, model.decode(mean).mean)
+        assert all(value.shape == (5,) for value in found.values())
+        expected = model.latent.metric().at(mean).log10_condition().mean(1)
+        assert torch.allclose(found["metric_log10_condition"], expected)
+        draw = model.latent.infer(x, k=3)
+        assert draw.own_log_qz is not None  # one pass of the flow, not D
+        assert torch.allclose(draw.own_log_qz, draw.q.log_prob(draw.z), atol=1e-3)
+
+
+def test_a_term_without_a_weight_is_only_reported(tiny_vae):
+    model = tiny_vae("model=lvae_iaf", SHAPE).eval()
+    _, terms = model.step(torch.rand(3, *model.shape))
+    assert float(terms.means["loop"]) > 0
+    assert torch.allclose(terms.loss, terms.means["recon_nll"] + terms.means["kl"])
+
+
+@pytest.mark.parametrize(
+    ("model", "setting"),
+    [
+        ("hvae", "model.latent.beta_zero=0"),
+        ("hvae", "model.latent.steps=0"),
+        ("rhvae", "model.metric.temperature=0"),
+        ("rhvae", "model.metric.regularization=0"),
+        ("gp_vae", "model.prior.noise=0"),
+        ("gp_vae", "model.prior.lengthscale=0"),
+        ("gp_vae", "model.prior.kernel=square"),
+        ("riemannian_flow", "model.prior.steps=0"),
+    ],
+)
+def test_an_impossible_setting_is_refused_in_a_sentence(tiny_vae, model, setting):
+    name = setting.split("=")[0].split(".")[-1]
+    with pytest.raises(UserError, match=name):
+        tiny_vae(f"model={model}", setting)
+
+
+def test_autocast_leaves_the_geometry_alone(tiny_vae):
+    model = tiny_vae("model=riemannian_flow", SHAPE)
+    fit_metric_of(model)
+    mean = torch.randn(3, 4)
+    point = model.latent.metric().at(mean)
+    q = model.encode(torch.rand(3, *model.shape))
+    expected = point.raise_(mean)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(point.raise_(mean), expected)
+        torch.manual_seed(0)
+        z = q.rsample((5,))
+    torch.manual_seed(0)
+    assert torch.equal(z, q.rsample((5,)))

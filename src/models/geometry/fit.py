@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from src.models.distributions import full_precision
@@ -100,7 +101,9 @@ def _centres(
     if method == "kmeans":
         from sklearn.cluster import KMeans
 
-        model = KMeans(count, n_init=4, random_state=seed).fit(points, sample_weight=counts)
+        # Threads would add up in an order of their own, and a resumed training could not repeat it.
+        with threadpool_limits(1):
+            model = KMeans(count, n_init=4, random_state=seed).fit(points, sample_weight=counts)
         return np.asarray(model.cluster_centers_)
     candidates = points
     if len(points) > MOST_CANDIDATES:

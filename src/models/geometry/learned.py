@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from src.models.distributions import bounded, full_precision
 from src.models.geometry.metric import DIRECT_BELOW, CentroidMetric
+from src.utils.errors import UserError
 
 
 class LearnedMetric(nn.Module):
@@ -42,6 +43,11 @@ class LearnedMetric(nn.Module):
         regularization: float = 0.01,
     ) -> None:
         super().__init__()
+        if not temperature > 0 or not regularization > 0 or centroids < 1:
+            raise UserError(
+                f"model.metric: temperature={temperature} and regularization={regularization} must be positive, "
+                f"centroids={centroids} at least 1"
+            )
         self.dim, self.temperature, self.regularization = dim, temperature, regularization
         self._fitted = False
         self._direct = temperature < DIRECT_BELOW

@@ -70,7 +70,8 @@ class MetricPoint:
 
     def raise_(self, p: Tensor) -> Tensor:
         """G⁻¹ p, (…, D): a momentum's velocity."""
-        return (self.inverse @ p.to(self.inverse.dtype)[..., None])[..., 0]
+        with torch.autocast(p.device.type, enabled=False):
+            return (self.inverse @ p.to(self.inverse.dtype)[..., None])[..., 0]
 
     def squared_norm(self, v: Tensor) -> Tensor:
         """vᵀ G v = ‖L⁻¹v‖², (…)."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 
 from src.models.draw import Draw
 
@@ -83,8 +83,13 @@ class Latent(nn.Module):
             return {}
         point = self.metric().at(mean)
         return {
-            "metric_half_logdet_inverse": point.half_logdet_inverse,
-            "metric_log10_condition": point.log10_condition(),
+            name: value.flatten(1).mean(1)
+            if value.dim() > 1
+            else value  # over frames with a code each
+            for name, value in (
+                ("metric_half_logdet_inverse", point.half_logdet_inverse),
+                ("metric_log10_condition", point.log10_condition()),
+            )
         }
 
     @torch.no_grad()
@@ -109,5 +114,12 @@ class Latent(nn.Module):
 
 def sample_with_density(q: Distribution, k: int) -> tuple[Tensor, Tensor | None]:
     """k reparametrised samples, and their log-density where it comes cheaper with the sample than afterwards."""
+    shape = torch.Size((k,))
     both: Any = getattr(q, "rsample_and_log_prob", None)
-    return both(torch.Size((k,))) if both else (q.rsample((k,)), None)
+    if both:
+        return both(shape)
+    inner: Any = q.base_dist if isinstance(q, Independent) else None
+    if hasattr(inner, "rsample_and_log_prob"):
+        z, log_prob = inner.rsample_and_log_prob(shape)
+        return z, log_prob.flatten(1 + len(q.batch_shape)).sum(-1)
+    return q.rsample(shape), None

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from src.models.draw import Draw
 from src.models.geometry import CentroidMetric, MetricPoint
 from src.models.latents.base import Latent
+from src.utils.errors import UserError
 
 FIXED_POINT_ITERATIONS = 3
 
@@ -30,6 +31,8 @@ class HamiltonianLatent(Latent):
     The ELBO is that of the augmented model: log p(x, z_K) + log N(ρ_K; 0, G(z_K)) − log q(z_0 | x)
     − log N(ρ_0; 0, G(z_0)/β_0) + log|det|, where leapfrog preserves volume and the tempering scales momenta by √β_0.
 
+    ``encode``, and with it reconstructions and the energy, is that of z_0: where the dynamics start from.
+
     Args:
         steps: K.
         step_size: ε.
@@ -41,6 +44,11 @@ class HamiltonianLatent(Latent):
         self, steps: int = 3, step_size: float = 1e-3, beta_zero: float = 0.3, **parts: Any
     ) -> None:
         super().__init__(**parts)
+        if steps < 1 or not step_size > 0 or not 0 < beta_zero <= 1:
+            raise UserError(
+                f"model.latent: steps={steps} must be at least 1, step_size={step_size} positive and "
+                f"beta_zero={beta_zero} in (0, 1]"
+            )
         self.steps, self.step_size, self.beta_zero = steps, step_size, beta_zero
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Distribution:
@@ -51,12 +59,15 @@ class HamiltonianLatent(Latent):
     def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
         """k samples of z_K for every x."""
         q = self.encode(x, c)
-        space = _Space(self._batch_metric(x, q))
         start = q.rsample(torch.Size((k,)))
         noise = torch.randn_like(start)
-        with torch.enable_grad(), self._evaluating_likelihood():
-            z, momentum = self._evolve(x, start, noise, space, c)
-        if not torch.is_grad_enabled():
+        wanted = torch.is_grad_enabled()
+        # Lightning tests in inference mode, whose tensors have no gradients; copies made outside it have.
+        with torch.inference_mode(False), torch.enable_grad(), self._evaluating_likelihood():
+            space = _Space(self._batch_metric(x, q))
+            x_, z, noise_ = (value if wanted else value.clone() for value in (x, start, noise))
+            z, momentum = self._evolve(x_, z, noise_, space, c)
+        if not wanted:
             z, momentum = z.detach(), momentum.detach()
         log_q = q.log_prob(start) + space.log_momentum_density(start, noise, self.beta_zero)
         log_det = 0.5 * z.shape[-1] * math.log(self.beta_zero)

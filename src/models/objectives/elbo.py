@@ -49,7 +49,7 @@ class ELBO(Objective):
         free_bits_mode: see above.
         capacity: C in nats; null turns it off.
         num_samples: k.
-        terms: weights of the latent's own terms by name, such as ``loop``; 1 where none is given.
+        terms: weights of the latent's own terms by name, such as ``loop``; the others are only reported.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ELBO(Objective):
             raise UserError(
                 f"model.objective.terms.{missing[0]} is no term of this model's latent{nearest(missing[0], draw.aux)}"
             )
-        weights: dict[str, Tensor | float] = dict.fromkeys(values, 1.0)
+        weights: dict[str, Tensor | float] = {"recon_nll": 1.0}
         weights |= {name: self.weight(name) for name in ("kl", *self.terms)}
         penalties = {}
         if self.free_bits:
@@ -108,4 +108,4 @@ class Reconstruction(Objective):
 
     def forward(self, draw: Draw) -> Terms:
         values = {"recon_nll": -draw.log_px.mean(0), **draw.aux}
-        return Terms(values, dict.fromkeys(values, 1.0))
+        return Terms(values, {"recon_nll": 1.0})

@@ -9,6 +9,18 @@ from src.models.distributions import UnitNormal, bounded, full_precision
 from src.utils.errors import UserError
 
 
+class FullPrecisionNormal(MultivariateNormal):
+    """A multivariate normal whose products autocast leaves alone."""
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        with torch.autocast(self.loc.device.type, enabled=False):
+            return super().rsample(torch.Size(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        with torch.autocast(self.loc.device.type, enabled=False):
+            return super().log_prob(value)
+
+
 class RiemannianGaussian(nn.Module):
     """q(z | x) = N(μ, S A S), A = G⁻¹(μ), S = diag σ: wide along the data, narrow across it.
 
@@ -40,7 +52,7 @@ class RiemannianGaussian(nn.Module):
         mean, raw = full_precision(self.head(features)).chunk(2, dim=-1)
         sigma = bounded(raw, 8.0).exp()
         point = self._metric[0]().at(mean)
-        return MultivariateNormal(
+        return FullPrecisionNormal(
             mean, scale_tril=sigma.unsqueeze(-1) * point.scale_tril, validate_args=False
         )
 

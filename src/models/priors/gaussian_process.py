@@ -57,7 +57,8 @@ def _kl_from_factorised(q: Independent, p: TimeCoupledNormal) -> Tensor:
     mean, variance = base.loc, base.scale.square()
     precision = torch.cholesky_inverse(p.factor)
     trace = (precision.diagonal()[:, None] * variance).sum((-2, -1))
-    quadratic = (mean * (precision @ mean)).sum((-2, -1))
+    with torch.autocast(mean.device.type, enabled=False):
+        quadratic = (mean * (precision @ mean)).sum((-2, -1))
     entropy_like = variance.log().sum((-2, -1))
     return 0.5 * (trace + quadratic - p.event_shape.numel() - entropy_like) + p.half_logdet
 
@@ -90,6 +91,10 @@ class GaussianProcessPrior(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = dim
+        if not lengthscale > 0 or not 0 < noise < 1:
+            raise UserError(
+                f"model.prior: lengthscale={lengthscale} must be positive and noise={noise} between 0 and 1"
+            )
         lag = torch.arange(length, dtype=torch.float64)
         lag = (lag[:, None] - lag) / lengthscale
         if kernel == "cauchy":

@@ -10,6 +10,8 @@ from src.models.geometry import RiemannianDensity, log_normaliser
 from src.utils.errors import UserError
 
 log = logging.getLogger(__name__)
+# Effective samples below which the constant, and with it KL and NLL, deserves a warning.
+FEW_SAMPLES = 200
 
 
 class RiemannianPrior(nn.Module):
@@ -35,6 +37,11 @@ class RiemannianPrior(nn.Module):
         step_size: float | None = None,
     ) -> None:
         super().__init__()
+        if samples < 2 or steps < 1 or leapfrog_steps < 1:
+            raise UserError(
+                f"model.prior: steps={steps} and leapfrog_steps={leapfrog_steps} must be at least 1, "
+                f"samples={samples} at least 2"
+            )
         self.samples = samples
         self.steps, self.leapfrog_steps, self.step_size = steps, leapfrog_steps, step_size
         self.register_buffer("log_z", torch.zeros(()))
@@ -48,7 +55,8 @@ class RiemannianPrior(nn.Module):
         """Estimate log Z anew."""
         log_z, error, effective = log_normaliser(self._metric[0](), self.samples)
         self.log_z.copy_(torch.as_tensor(log_z))
-        log.info(
+        tell = log.warning if float(effective) < FEW_SAMPLES else log.info
+        tell(
             "prior: log Z = %.3f ± %.3f nats (%.0f effective of %d samples)",
             float(log_z),
             float(error),

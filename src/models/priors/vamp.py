@@ -33,6 +33,8 @@ class VampPrior(nn.Module):
         learned_weights: bool = False,
     ) -> None:
         super().__init__()
+        if components < 1:
+            raise UserError(f"model.prior.components={components} must be at least 1")
         self.unit = value_range == "unit"
         self.inputs = nn.Parameter(torch.randn(components, *shape))
         logits = torch.zeros(components)
