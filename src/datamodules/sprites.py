@@ -35,7 +35,7 @@ PALETTES = {
 }
 # The cells of a sheet that make up eight frames.
 FRAMES = {
-    "walk": (1, 2, 3, 4, 5, 6, 7, 8),
+    "walk": (8, 1, 2, 3, 4, 5, 6, 7),
     "spellcard": (0, 1, 2, 3, 4, 5, 4, 6),
     "slash": (0, 1, 2, 3, 4, 5, 4, 0),
 }
@@ -47,9 +47,10 @@ def frames(action: str, wrap: bool = False) -> tuple[int, ...]:
 
     Args:
         action: one of ``ACTIONS``.
-        wrap: begin ``walk`` with the pose it ends with, so that its nine frames are a closed loop.
+        wrap: end ``walk`` with the pose it begins with, so that its nine frames are a closed loop.
     """
-    return (0, *FRAMES[action]) if wrap and action == "walk" else FRAMES[action]
+    order = FRAMES[action]
+    return (*order, order[0]) if wrap and action == "walk" else order
 
 
 def all_characters(seed: int) -> np.ndarray:

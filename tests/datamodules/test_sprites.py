@@ -27,8 +27,8 @@ COLOURS = [name for name in FACTORS if name.endswith("colour")]
     [
         ("slash", False, (0, 1, 2, 3, 4, 5, 4, 0), 6),
         ("spellcard", False, (0, 1, 2, 3, 4, 5, 4, 6), 7),
-        ("walk", False, (1, 2, 3, 4, 5, 6, 7, 8), 8),
-        ("walk", True, (0, 1, 2, 3, 4, 5, 6, 7, 8), 8),
+        ("walk", False, (8, 1, 2, 3, 4, 5, 6, 7), 8),
+        ("walk", True, (8, 1, 2, 3, 4, 5, 6, 7, 8), 8),
     ],
 )
 @pytest.mark.parametrize("direction", DIRECTIONS)
