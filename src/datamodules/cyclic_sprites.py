@@ -174,6 +174,10 @@ class CyclicSpritesDataModule(ArrayDataModule):
             )
         if self.wrap:
             raise UserError("data.wrap=true is for drawn sprites; leave it out with data.path")
+        log.warning(
+            "%s: data.actions and data.directions choose what is drawn; files are read whole",
+            folder,
+        )
         files = {source: sprite_file(folder, source) for source in ("train", "test")}
         tensors = {source: self._opened(file) for source, file in files.items()}
         units = {s: intensity_units(x.flatten(0, 1), files[s]) for s, x in tensors.items()}
