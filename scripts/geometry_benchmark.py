@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from src.models.geometry import CentroidMetric, MetricPoint, geodesic
 from src.models.networks import FlowChain
+from src.models.networks.flows import AutoregressiveBlock
 from src.utils.build import build
 from src.utils.main import CONF, register_resolvers
 
@@ -128,15 +129,30 @@ def geodesics(diagonal: bool) -> Measurement:
     return compare_times(alone, lambda: geodesic(metric, a, b), rounds=5)
 
 
+def dimension_by_dimension(block: AutoregressiveBlock, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A block's inverse as it is commonly written: one column after another is found and filled in."""
+    x, log_det = torch.zeros_like(y), y.new_zeros(len(y))
+    for i in block.order.tolist():
+        shift, log_scale = block._shift_and_log_scale(x.clone(), None)
+        x[:, i] = (y[:, i] - shift[:, i]) * (-log_scale[:, i]).exp()
+        log_det = log_det - log_scale[:, i]
+    return x, log_det
+
+
 class SlowChain(FlowChain):
     """The chain in the direction that takes D passes a block, as the reference system propagates time."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         states, log_dets = [z], []
         for step in range(self.length - 1):
-            z, log_det = self._flow(step).inverse(z)
+            total = z.new_zeros(z.shape[:-1])
+            flat = z.reshape(-1, z.shape[-1])
+            for block in reversed(self._flow(step).blocks):
+                flat, log_det = dimension_by_dimension(block, flat)
+                total = total + log_det.view(total.shape)
+            z = flat.view(z.shape)
             states.append(z)
-            log_dets.append(log_det)
+            log_dets.append(total)
         return torch.stack(states, -2), torch.stack(log_dets, -1)
 
 
@@ -224,7 +240,9 @@ def table() -> tuple[list[str], list[list[str]]]:
         ratio, details = measure()
         unit = "ms" if "plain_ms" in details else "MB"
         found = [f"{details[f'{side}_{unit}']:.3g} {unit}" for side in ("plain", "ours")]
-        rows.append([name, *found, f"{ratio:.1f}", f"≥ {target:g}"])
+        rows.append(
+            [name, *found, f"{ratio:.1f}", f"≥ {target:g}{'' if ratio >= target else ', missed'}"]
+        )
     return header, rows
 
 
