@@ -22,6 +22,11 @@ from src.utils.errors import UserError, nearest
 from src.utils.seeding import isolated_rng
 
 CONFIDENCE = 0.95
+# Measured on the same pairs of the same model, so that a difference has a narrower interval than either.
+PAIRS = {
+    "interpolation_mse_difference": ("interpolation_mse_geodesic", "interpolation_mse_linear"),
+    "off_data_mse_difference": ("off_data_mse_geodesic", "off_data_mse_linear"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,17 @@ class Entry:
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """Metric → value, unit and baselines, as in ``results.json``."""
-        return {
+        """Metric → value, unit and baselines, as in ``results.json``, and the differences of ``PAIRS``."""
+        found = {
             name.removeprefix("test/"): row
             for name, row in self.run.results.get("metrics", {}).items()
         }
+        differences = {
+            name: {"value": found[a]["value"] - found[b]["value"]}
+            for name, (a, b) in PAIRS.items()
+            if a in found and b in found
+        }
+        return found | differences
 
 
 @dataclass(frozen=True)

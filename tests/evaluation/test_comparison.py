@@ -69,6 +69,20 @@ def test_runs_are_grouped_by_model_and_the_best_is_bold(tmp_path):
     assert row.endswith("| 0.5 |")
 
 
+def test_the_difference_of_a_pair_is_taken_run_by_run(tmp_path):
+    for seed, (linear, geodesic) in enumerate([(0.5, 0.4), (0.9, 0.78), (0.2, 0.11)]):
+        write_run(tmp_path, "vae", seed, 0.1)
+        file = tmp_path / f"vae_{seed}" / "results.json"
+        content = json.loads(file.read_text())
+        for name, value in (("linear", linear), ("geodesic", geodesic)):
+            content["metrics"][f"test/off_data_mse_{name}"] = {"value": value, "baselines": {}}
+        file.write_text(json.dumps(content))
+    found = intervals(finished_runs([tmp_path]))
+    difference = found["off_data_mse_difference"]["vae"]
+    assert difference.centre == pytest.approx(-0.31 / 3)
+    assert difference.half_width < 0.1 * found["off_data_mse_linear"]["vae"].half_width
+
+
 def test_runs_on_different_data_are_not_compared(tmp_path):
     write_run(tmp_path, "vae", 0, 0.1)
     write_run(tmp_path, "ae", 0, 0.1, split_seed=4)
