@@ -105,8 +105,10 @@ def assemble(
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = build(cfg.model), build(cfg.data)
-    if not cfg.ckpt_path:  # which holds all of it
+    if not cfg.ckpt_path:
         load_pretrained(model)
+    elif any(model.pretrained.values()):
+        log.info("model.pretrained is not read: ckpt_path holds all weights")
     report = TestReport(directory, cfg.importance_samples)
     callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
     for callback in callbacks:

@@ -41,6 +41,7 @@ class RefreshMetric(Callback):
             )
         self.first_epoch, self.every_n_epochs = first_epoch, every_n_epochs
         self.until, self.points = until, points
+        self.made = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         latent: Any = pl_module.latent
@@ -67,10 +68,19 @@ class RefreshMetric(Callback):
                 buffers = {name: value.cpu() for name, value in part.named_buffers()}
                 part.load_state_dict(trainer.strategy.broadcast(buffers), strict=False)
 
+    def state_dict(self) -> dict[str, Any]:
+        """How many refreshes of the plan have been made, so that a resumed training goes on with it."""
+        return {"made": self.made}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.made = state_dict["made"]
+
     def _due(self, trainer: Trainer) -> bool:
-        done = trainer.current_epoch + 1
-        before = done - (trainer.check_val_every_n_epoch or 1)
-        return self._planned(done, trainer.max_epochs) > self._planned(before, trainer.max_epochs)
+        # Validations may come in the middle of an epoch, or not after every one.
+        epochs = trainer.current_epoch + int(trainer.is_last_batch)
+        planned = self._planned(epochs, trainer.max_epochs)
+        due, self.made = planned > self.made, max(planned, self.made)
+        return due
 
     def _planned(self, epochs: int, limit: int | None) -> int:
         """How many refreshes the schedule has in the first ``epochs`` of a training of ``limit``."""
@@ -95,4 +105,4 @@ class RefreshMetric(Callback):
 
 
 def _brought(pl_module: Any) -> bool:
-    return bool(pl_module.pretrained.get("metric"))
+    return bool(pl_module.pretrained.get("metric")) and pl_module.latent.metric.is_fitted

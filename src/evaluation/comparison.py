@@ -101,6 +101,11 @@ def finished_runs(roots: Sequence[str | Path]) -> list[Entry]:
             raise UserError(
                 f"{entry.run.path} was tested on other data than {entries[0].run.path}; compare runs of one data config"
             )
+        k, other_k = (e.run.results.get("importance_samples") for e in (entry, entries[0]))
+        if k != other_k:
+            raise UserError(
+                f"{entry.run.path} has its NLL from {k} importance samples, {entries[0].run.path} from {other_k}"
+            )
         group = seen.setdefault(entry.group, {})
         other = next(iter(group.values()), entry)
         if entry.seed in group:
@@ -118,13 +123,21 @@ def finished_runs(roots: Sequence[str | Path]) -> list[Entry]:
 
 
 def _difference(a: dict[str, Any], b: dict[str, Any]) -> str | None:
-    """The first setting of model or trainer in which two runs differ; where they write is none."""
-    for part in ("model", "trainer"):
-        one, other = a.get(part, {}), b.get(part, {})
-        for key in sorted({*one, *other} - {"default_root_dir", "enable_progress_bar"}):
-            if one.get(key) != other.get(key):
-                return f"{part}.{key}"
-    return None
+    """The first setting in which two runs differ; seeds, and where they write, are none."""
+    one, other = _settings(a), _settings(b)
+    return next((key for key in sorted({*one, *other}) if one.get(key) != other.get(key)), None)
+
+
+def _settings(config: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Dotted key → value of what decides a training and its test."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if above or key in ("model", "trainer", "data", "callbacks", "importance_samples"):
+            if isinstance(value, dict):
+                found |= _settings(value, f"{above}{key}.")
+            elif key not in ("seed", "directory", "default_root_dir", "enable_progress_bar"):
+                found[above + key] = value
+    return found
 
 
 def _data_of(entry: Entry) -> dict[str, Any]:
@@ -183,7 +196,8 @@ def markdown(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> s
 
 
 def _best(name: str, row: dict[str, Interval]) -> str | None:
-    if len(row) < 2 or name not in LOWER_IS_BETTER | HIGHER_IS_BETTER:
+    # The lowest KL is a collapsed posterior's.
+    if len(row) < 2 or name == "kl" or name not in LOWER_IS_BETTER | HIGHER_IS_BETTER:
         return None
     pick = min if name in LOWER_IS_BETTER else max
     return pick(row, key=lambda group: row[group].centre)

@@ -130,6 +130,8 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
         geometry_figures.eigenvalues(spectrum, point.log10_condition().cpu()),
     )
     pairs = _distant_pairs(codes, GEODESICS).to(model.device)
+    if not pairs.shape[1]:
+        return
     curves = geodesic(metric, pairs[0], pairs[1], points=POINTS)
     lines = line(pairs[0], pairs[1], POINTS)
     lengths = torch.stack([length(metric, curves), length(metric, lines)], 1).cpu()
@@ -155,13 +157,16 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
 
 
 def _distant_pairs(codes: Tensor, count: int) -> Tensor:
-    """Ends for geodesics, (2, count, D): codes chosen one after another, each farthest from those before it."""
+    """Ends for geodesics, (2, count, D): codes chosen one after another, each farthest from all before it.
+
+    Fewer where there are not so many different codes.
+    """
     chosen = [0]
     nearest = (codes - codes[0]).norm(dim=1)
-    while len(chosen) < 2 * count:
+    while len(chosen) < 2 * count and float(nearest.max()) > 0:
         chosen.append(int(nearest.argmax()))
         nearest = nearest.minimum((codes - codes[chosen[-1]]).norm(dim=1))
-    ends = codes[chosen]
+    ends = codes[chosen[: len(chosen) // 2 * 2]]
     return torch.stack([ends[::2], ends[1::2]])
 
 

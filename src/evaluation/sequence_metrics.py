@@ -3,6 +3,7 @@
 Letters: N sequences, T frames, D latent dimensions, S steps of a path.
 """
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from src.models.geometry import CentroidMetric, fit_metric, geodesic
+from src.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 FEATURES = 64
 PATH_POINTS = 9
@@ -44,18 +48,23 @@ def sequence_values(
         model: of sequences.
         train, test: (N, T, *frame).
     """
-    metric = state_metric(latent_states(model, train))
+    found: dict[str, float] = {}
+    baseline: dict[str, float] = {}
+    if model.latent.prior is not None and train.dim() == 5:
+        found |= sample_quality(model, train, test)
+    try:
+        metric = state_metric(latent_states(model, train))
+    except UserError as error:  # a collapsed model, of which there are other numbers to tell
+        log.warning("no metric of the latent states, and no interpolations: %s", error)
+        return found, baseline
     states = latent_states(model, test[:SEQUENCES])
-    found, baseline = {}, {}
     if states.shape[1] > 2:  # there is a frame between others
-        found = interpolation_errors(model, test, states, metric)
+        found |= interpolation_errors(model, test, states, metric)
         pixels = found.pop("interpolation_mse_pixels")
         names = ("interpolation_mse_linear", "interpolation_mse_geodesic")
         baseline = dict.fromkeys(names, pixels)
     if len(test) > 1:
         found |= off_data_errors(model, train, test, metric)
-    if model.latent.prior is not None and train.dim() == 5:
-        found |= sample_quality(model, train, test)
     return found, baseline
 
 
@@ -103,7 +112,7 @@ def off_data_errors(
 
     Returns:
         Mean squared distances to the nearest training sequence: of the middle of the straight line, of the middle of
-        the geodesic, and of the reconstructions of the ends, which is what the decoder alone adds.
+        the geodesic, and of the reconstructions of the ends, which no path can be expected to undercut.
     """
     generator = torch.Generator().manual_seed(seed)
     pairs = torch.randperm(len(x), generator=generator)[: 2 * SEQUENCES]

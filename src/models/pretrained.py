@@ -33,6 +33,11 @@ def load_pretrained(model: Any) -> None:
         UserError: nothing is there, or it is of another architecture.
     """
     known = [*TENSORS, "metric", *OVERRIDES]
+    for name in OVERRIDES:
+        if model.pretrained.get(name) is not None and not model.pretrained.get("metric"):
+            raise UserError(
+                f"model.pretrained.{name} is that of model.pretrained.metric, and none is given"
+            )
     for part, path in model.pretrained.items():
         if part not in known:
             raise UserError(f"model.pretrained.{part} is unknown{nearest(part, known)}")

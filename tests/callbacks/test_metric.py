@@ -30,14 +30,14 @@ class Data:
 
 
 def trainer(
-    epoch: int, fn: str = "fit", data: object = None, max_epochs: int = 20, interval: int = 1
+    epoch: int, fn: str = "fit", data: object = None, max_epochs: int = 20, last: bool = True
 ):
     strategy = SimpleNamespace(broadcast=lambda value: value)
     return SimpleNamespace(
         state=SimpleNamespace(fn=fn),
         current_epoch=epoch,
         max_epochs=max_epochs,
-        check_val_every_n_epoch=interval,
+        is_last_batch=last,
         is_global_zero=True,
         datamodule=data,
         strategy=strategy,
@@ -64,15 +64,36 @@ def test_the_schedule_of_a_fitted_metric(tiny_vae):
 def test_no_training_goes_without_its_metric(tiny_vae, max_epochs, interval, expected):
     model = tiny_vae("model=hybrid", SHAPE)
     epochs = range(interval - 1, max_epochs if max_epochs > 0 else 20, interval)
-    assert refreshed(model, RefreshMetric(), epochs, max_epochs, interval) == expected
+    assert refreshed(model, RefreshMetric(), epochs, max_epochs) == expected
 
 
-def refreshed(model, callback, epochs, max_epochs, interval=1):
+def test_validations_within_an_epoch_refresh_once(tiny_vae):
+    model = tiny_vae("model=hybrid", SHAPE)
+    callback, data, made = RefreshMetric(first_epoch=2, every_n_epochs=1), Data(model.shape), []
+    for epoch in range(4):
+        for quarter in range(4):
+            model.latent.metric.fitted.fill_(False)
+            at = trainer(epoch, data=data, max_epochs=20, last=quarter == 3)
+            callback.on_validation_start(at, model)
+            if bool(model.latent.metric.fitted):
+                made.append((epoch, quarter))
+    assert made == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_resumed_schedule_goes_on(tiny_vae):
+    model = tiny_vae("model=hybrid", SHAPE)
+    before, after = RefreshMetric(first_epoch=1, every_n_epochs=4), RefreshMetric(1, 4)
+    assert refreshed(model, before, range(3), 20) == [1]
+    after.load_state_dict(before.state_dict())
+    assert refreshed(model, after, range(3, 10), 20) == [5, 9]
+
+
+def refreshed(model, callback, epochs, max_epochs):
     """After which epochs the metric changes, validated after each of ``epochs`` (counted from 0)."""
     data, changed = Data(model.shape), []
     for epoch in epochs:
         model.latent.metric.fitted.fill_(False)
-        at = trainer(epoch, data=data, max_epochs=max_epochs, interval=interval)
+        at = trainer(epoch, data=data, max_epochs=max_epochs)
         callback.on_validation_start(at, model)
         if bool(model.latent.metric.fitted):
             changed.append(epoch + 1)
@@ -81,8 +102,10 @@ def refreshed(model, callback, epochs, max_epochs, interval=1):
 
 def test_a_metric_that_was_brought_stays(tiny_vae):
     model = tiny_vae("model=hybrid", SHAPE, "model.pretrained.metric=somewhere")
+    model.latent.metric.fit(torch.randn(50, 4))
+    brought = model.latent.metric.centroids.clone()
     RefreshMetric(first_epoch=1).on_validation_start(trainer(0, data=Data(model.shape)), model)
-    assert not model.latent.metric.is_fitted
+    assert torch.equal(model.latent.metric.centroids, brought)
 
 
 def test_a_collapsed_posterior_leaves_the_metric_as_it_was(tiny_vae, caplog):

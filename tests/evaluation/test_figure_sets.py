@@ -58,6 +58,9 @@ def test_the_ends_of_geodesics_are_far_apart_and_different():
     assert pairs.shape == (2, 4, 5)
     ends = pairs.flatten(0, 1)
     assert torch.pdist(ends).min() > torch.pdist(codes).median() * 0.5
+    few = codes[:3].repeat(5, 1)  # three different codes make one pair, one makes none
+    assert _distant_pairs(few, 4).shape == (2, 1, 5)
+    assert _distant_pairs(codes[:1].repeat(5, 1), 4).shape == (2, 0, 5)
 
 
 def test_an_unknown_level_is_refused():

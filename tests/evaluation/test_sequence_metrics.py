@@ -93,6 +93,23 @@ def test_interpolation_errors_are_those_of_the_decoded_frames(tiny_vae):
     assert found["interpolation_mse_pixels"] == pytest.approx(float(pixels), rel=1e-5)
 
 
+def test_a_collapsed_model_still_has_its_other_numbers(tiny_vae, caplog):
+    model = tiny_vae("model=hybrid", SHAPE).eval()
+    torch.nn.init.zeros_(model.latent.posterior.head.weight)
+    found, baseline = sequence_values(
+        model, torch.rand(20, *model.shape), torch.rand(9, *model.shape)
+    )
+    # The states of different frames still differ; those of different sequences do not.
+    assert np.isfinite(found["sample_frechet"])
+    for flow in model.latent.chain.flows:
+        for block in flow.blocks:
+            torch.nn.init.zeros_(block.net[-1].weight)
+    found, baseline = sequence_values(
+        model, torch.rand(20, *model.shape), torch.rand(9, *model.shape)
+    )
+    assert "off_data_mse_geodesic" not in found and "no metric" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["vanilla_sequence", "riemannian_flow"])
 def test_all_values_are_finite_and_change_with_the_model(tiny_vae, name):
     train, test = torch.rand(20, 5, 3, 16, 16), torch.rand(10, 5, 3, 16, 16)
