@@ -20,7 +20,7 @@ WITHOUT_NOISE = [
     "model/metric=none",
     "model/objective=reconstruction",
     "callbacks.kl_warmup=null",
-    "~model.objective.terms",
+    "model.objective.terms.loop=0",
 ]
 METRIC = [
     "callbacks.metric.first_epoch=1",

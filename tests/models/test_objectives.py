@@ -115,12 +115,14 @@ def test_a_schedule_moves_training_and_leaves_evaluation_at_the_target():
         torch.testing.assert_close(objective.eval()(draw).loss, recon + 4 * rate)
 
 
-def test_auxiliary_terms_of_the_latent_enter_the_loss():
-    for objective in (ELBO(beta=0.0), Reconstruction()):
-        draw = draw_of()
-        draw.aux = {"commitment": torch.tensor([1.0, 3.0])}
-        terms = objective(draw)
-        torch.testing.assert_close(terms.loss, terms.values["recon_nll"].mean() + 2)
+def test_terms_of_the_latent_enter_the_loss_with_their_weight_and_are_reported_without():
+    for weights, expected in (({"commitment": 0.5}, 1.0), (None, 0.0)):
+        for objective in (ELBO(beta=0.0, terms=weights), Reconstruction(terms=weights)):
+            draw = draw_of()
+            draw.aux = {"commitment": torch.tensor([1.0, 3.0])}
+            terms = objective(draw)
+            torch.testing.assert_close(terms.loss, terms.values["recon_nll"].mean() + expected)
+            assert float(terms.means["commitment"]) == 2.0
 
 
 def test_reconstruction_knows_no_kl():

@@ -1,6 +1,7 @@
 """What every objective shares: named terms, and weights that a callback may move."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -48,10 +49,18 @@ class Objective(nn.Module):
     Args:
         weights: name → target.
         num_samples: k, latent samples a data point in training.
+        terms: weights of the latent's own terms by name; the others are only reported.
     """
 
-    def __init__(self, weights: dict[str, float], num_samples: int = 1) -> None:
+    def __init__(
+        self,
+        weights: dict[str, float],
+        num_samples: int = 1,
+        terms: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
+        self.terms = tuple(terms or ())
+        weights = weights | dict(terms or {})
         self.num_samples = num_samples
         # On the host whatever the device, which takes them like numbers; tensors, because a compiled step would be
         # compiled anew for every number.
@@ -61,6 +70,18 @@ class Objective(nn.Module):
     def weight(self, name: str) -> Tensor:
         """The weight in force: scheduled in training, the target in evaluation."""
         return (self.current if self.training else self.target)[name]
+
+    def latent_weights(self, draw: Draw) -> dict[str, Tensor | float]:
+        """The weights of the latent's own terms.
+
+        Raises:
+            UserError: one is given for a term that the latent does not have.
+        """
+        if missing := [name for name in self.terms if name not in draw.aux]:
+            raise UserError(
+                f"model.objective.terms.{missing[0]} is no term of this model's latent{nearest(missing[0], draw.aux)}"
+            )
+        return {name: self.weight(name) for name in self.terms}
 
     def set_weight(self, name: str, fraction: float) -> None:
         """Set a weight to ``fraction`` of its target.

@@ -9,7 +9,7 @@ from torch.distributions import Independent
 from src.models.distributions import closed_form_kl, factorised_kl
 from src.models.draw import Draw
 from src.models.objectives.base import Objective, Terms
-from src.utils.errors import UserError, nearest
+from src.utils.errors import UserError
 
 
 def kl_per_dimension(draw: Draw) -> Tensor:
@@ -70,10 +70,8 @@ class ELBO(Objective):
                 "model.objective: free_bits and capacity both rewrite the KL; set one of them"
             )
         super().__init__(
-            {"kl": beta} | ({} if capacity is None else {"capacity": capacity}) | dict(terms or {}),
-            num_samples,
+            {"kl": beta} | ({} if capacity is None else {"capacity": capacity}), num_samples, terms
         )
-        self.terms = tuple(terms or ())
         self.free_bits, self.free_bits_mode, self.has_capacity = (
             free_bits,
             free_bits_mode,
@@ -83,12 +81,7 @@ class ELBO(Objective):
     def forward(self, draw: Draw) -> Terms:
         rate = kl(draw)
         values = {"recon_nll": -draw.log_px.mean(0), "kl": rate, **draw.aux}
-        if missing := [name for name in self.terms if name not in draw.aux]:
-            raise UserError(
-                f"model.objective.terms.{missing[0]} is no term of this model's latent{nearest(missing[0], draw.aux)}"
-            )
-        weights: dict[str, Tensor | float] = {"recon_nll": 1.0}
-        weights |= {name: self.weight(name) for name in ("kl", *self.terms)}
+        weights = {"recon_nll": 1.0, "kl": self.weight("kl"), **self.latent_weights(draw)}
         penalties = {}
         if self.free_bits:
             per_dimension = kl_per_dimension(draw)
@@ -101,11 +94,15 @@ class ELBO(Objective):
 
 
 class Reconstruction(Objective):
-    """−log p(x | z) alone: the objective of an autoencoder."""
+    """−log p(x | z) alone: the objective of an autoencoder.
 
-    def __init__(self) -> None:
-        super().__init__({})
+    Args:
+        terms: weights of the latent's own terms, see ``ELBO``.
+    """
+
+    def __init__(self, terms: Mapping[str, float] | None = None) -> None:
+        super().__init__({}, terms=terms)
 
     def forward(self, draw: Draw) -> Terms:
         values = {"recon_nll": -draw.log_px.mean(0), **draw.aux}
-        return Terms(values, {"recon_nll": 1.0})
+        return Terms(values, {"recon_nll": 1.0, **self.latent_weights(draw)})
