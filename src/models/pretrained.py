@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.geometry import metric_report, read_metric
-from src.runs.loading import WEIGHTS
+from src.runs.loading import WEIGHTS, check_tensors
 from src.utils.errors import UserError, nearest
 
 # What a part is, by the names of its tensors inside the latent; the head that turns features into a mean and log σ is
@@ -59,15 +59,7 @@ def _load_tensors(latent: nn.Module, part: str, path: Path) -> None:
     where = f"model.pretrained.{part}={path}"
     found = part_tensors(_read(_weights_file(path, where, f"{part}.safetensors"), where), part)
     own = part_tensors(latent.state_dict(keep_vars=True), part)
-    for name in sorted(own.keys() | found.keys()):
-        if name not in found or name not in own:
-            fault = "missing there" if name in own else "not in this model"
-            raise UserError(f"{where} is of another architecture: '{name}' is {fault}")
-        if own[name].shape != found[name].shape:
-            raise UserError(
-                f"{where} is of another architecture: '{name}' is {list(found[name].shape)} there, "
-                f"{list(own[name].shape)} here"
-            )
+    check_tensors(own, found, where)
     for name, tensor in found.items():
         own[name].data.copy_(tensor)
 

@@ -67,24 +67,36 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, truncated, no checkpoint, or holds objects that would have to be executed.
     """
-    import torch
 
     path = Path(path)
     if not path.is_file():
         raise UserError(f"ckpt_path={path} does not exist{_neighbours(path)}")
     if not zipfile.is_zipfile(path):
         raise UserError(f"ckpt_path={path} is truncated or no checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"ckpt_path={path} holds more than tensors and plain values, and is not opened"
-        ) from error
-    except Exception as error:  # what torch stumbles over in a damaged file depends on the byte
-        raise UserError(f"ckpt_path={path} is damaged: {str(error).splitlines()[0]}") from error
+    content = read_plain(path, f"ckpt_path={path}")
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"ckpt_path={path} is no training checkpoint: it has no state_dict")
     return content
+
+
+def read_plain(path: Path, where: str) -> Any:
+    """What torch has saved in a file, tensors and plain values only.
+
+    Raises:
+        UserError: it is damaged, or holds objects that would have to be executed; ``where`` begins the sentence.
+    """
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # What is no archive need not be a pickle of anything.
+        damaged = "" if zipfile.is_zipfile(path) else " is damaged, or"
+        raise UserError(
+            f"{where}{damaged} holds more than tensors and plain values, and is not opened"
+        ) from error
+    except Exception as error:  # what torch stumbles over in a damaged file depends on the byte
+        raise UserError(f"{where} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def check_state(model: "nn.Module", state: dict[str, Any], where: str) -> None:
@@ -93,7 +105,15 @@ def check_state(model: "nn.Module", state: dict[str, Any], where: str) -> None:
     Raises:
         UserError: naming the first tensor that does not fit.
     """
-    expected = model.state_dict()
+    check_tensors(model.state_dict(), state, where)
+
+
+def check_tensors(expected: dict[str, Any], state: dict[str, Any], where: str) -> None:
+    """Refuse tensors that are not, by name and shape, the ``expected`` ones.
+
+    Raises:
+        UserError: naming the first that does not fit.
+    """
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
             raise UserError(

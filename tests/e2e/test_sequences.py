@@ -58,7 +58,7 @@ def test_the_model_picks_its_data_and_records_what_sequences_are_about(flow_run:
         "factor_accuracy",
         "metric_log10_condition",
     ):
-        assert found[f"test/{name}"]["value"] == found[f"test/{name}"]["value"], name
+        assert isinstance(found[f"test/{name}"]["value"], float), name  # NaN is written as null
     assert found["test/cyclicity_error"]["value"] > 0
     assert found["test/cyclicity_error"]["baselines"]["the data"] == 0
     assert found["test/interpolation_mse_linear"]["baselines"]["neighbour mean"] > 0

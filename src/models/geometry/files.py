@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from src.models.distributions import full_precision
 from src.models.geometry.metric import CentroidMetric
+from src.runs.loading import read_plain
 from src.utils.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -132,14 +132,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         return _read_safetensors(path), str(path)
     if path.suffix not in (".pt", ".pth"):
         raise UserError(f"metric file {path} is neither .safetensors nor .pt")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"metric file {path} is damaged, or holds more than tensors and plain values, and is not opened"
-        ) from error
-    except Exception as error:  # what torch stumbles over in a damaged file depends on the byte
-        raise UserError(f"metric file {path} is damaged: {str(error).splitlines()[0]}") from error
+    content = read_plain(path, f"metric file {path}")
     if not isinstance(content, dict):
         raise UserError(f"metric file {path} holds no mapping of tensors")
     return content, str(path)

@@ -69,7 +69,9 @@ class Latent(nn.Module):
 
     def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
         """k samples of z for every x, scored lazily."""
-        raise NotImplementedError
+        q = self.encode(x, c)
+        z, log_qz = sample_with_density(q, k)
+        return Draw(x=x, z=z, q=q, p=self.prior_over_z(c), px=self.decode(z, c), own_log_qz=log_qz)
 
     def diagnostics(self, x: Tensor, mean: Tensor, decoded: Tensor) -> dict[str, Tensor]:
         """Further numbers of an evaluation, each (B,).
@@ -82,15 +84,12 @@ class Latent(nn.Module):
         if self.metric is None or not self.metric.is_fitted:
             return {}
         point = self.metric().at(mean)
-        return {
-            name: value.flatten(1).mean(1)
-            if value.dim() > 1
-            else value  # over frames with a code each
-            for name, value in (
-                ("metric_half_logdet_inverse", point.half_logdet_inverse),
-                ("metric_log10_condition", point.log10_condition()),
-            )
+        found = {
+            "metric_half_logdet_inverse": point.half_logdet_inverse,
+            "metric_log10_condition": point.log10_condition(),
         }
+        # Where every frame has a code of its own, the mean over them.
+        return {name: value.view(len(x), -1).mean(1) for name, value in found.items()}
 
     @torch.no_grad()
     def refresh_metric(self, points: Tensor | None, means: Tensor, seed: int = 0) -> None:

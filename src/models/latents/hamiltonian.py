@@ -14,13 +14,13 @@ from torch.distributions import Distribution
 
 from src.models.draw import Draw
 from src.models.geometry import CentroidMetric, MetricPoint
-from src.models.latents.base import Latent
+from src.models.latents.flat import FlatLatent
 from src.utils.errors import UserError
 
 FIXED_POINT_ITERATIONS = 3
 
 
-class HamiltonianLatent(Latent):
+class HamiltonianLatent(FlatLatent):
     """z_0 ~ q(z | x), then ``steps`` tempered leapfrog steps on H(z, ρ) = −log p(x, z) + ½ logdet G + ½ ρᵀG⁻¹ρ.
 
     Without a metric G = I: HVAE (Caterini et al. 2018, arXiv:1805.11328). With one: RHVAE (Chadebec et al. 2020,
@@ -50,11 +50,6 @@ class HamiltonianLatent(Latent):
                 f"beta_zero={beta_zero} in (0, 1]"
             )
         self.steps, self.step_size, self.beta_zero = steps, step_size, beta_zero
-
-    def decode(self, z: Tensor, c: Tensor | None = None) -> Distribution:
-        """p(x | z) for z of any batch shape, (…, D)."""
-        parameters = self.decoder(z.flatten(0, -2))
-        return self.likelihood(parameters.view(*z.shape[:-1], *parameters.shape[1:]), c)
 
     def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
         """k samples of z_K for every x."""

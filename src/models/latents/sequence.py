@@ -147,9 +147,3 @@ class FramesLatent(FrameSequence):
         if prior is None or len(prior.event_shape) == 2:
             return prior
         return Independent(prior.expand(torch.Size((self.length,))), 1, validate_args=False)
-
-    def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
-        """k samples of (T, D) for every sequence."""
-        q = self.encode(x, c)
-        z, log_qz = sample_with_density(q, k)
-        return Draw(x=x, z=z, q=q, p=self.prior_over_z(c), px=self.decode(z, c), own_log_qz=log_qz)

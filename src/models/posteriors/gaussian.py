@@ -24,12 +24,14 @@ class DiagonalGaussian(nn.Module):
         self.dim = dim
         self.head = nn.Linear(in_features, 2 * dim)
 
-    def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and σ, each (…, dim)."""
         mean, raw = full_precision(self.head(features)).chunk(2, dim=-1)
-        log_scale = bounded(raw, 8.0)
-        return Independent(
-            Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False
-        )
+        return mean, bounded(raw, 8.0).exp()
+
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
+        mean, sigma = self.moments(features)
+        return Independent(Normal(mean, sigma, validate_args=False), 1, validate_args=False)
 
 
 class DeltaPosterior(nn.Module):

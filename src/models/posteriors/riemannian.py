@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal
 from torch.distributions.kl import register_kl
 
-from src.models.distributions import UnitNormal, bounded, full_precision
+from src.models.distributions import UnitNormal
+from src.models.posteriors.gaussian import DiagonalGaussian
 from src.utils.errors import UserError
 
 
@@ -21,7 +22,7 @@ class FullPrecisionNormal(MultivariateNormal):
             return super().log_prob(value)
 
 
-class RiemannianGaussian(nn.Module):
+class RiemannianGaussian(DiagonalGaussian):
     """q(z | x) = N(μ, S A S), A = G⁻¹(μ), S = diag σ: wide along the data, narrow across it.
 
     A is the inverse of the latent metric at the mean, σ comes from the encoder as in the diagonal Gaussian, which
@@ -35,9 +36,7 @@ class RiemannianGaussian(nn.Module):
     factorised = False
 
     def __init__(self, in_features: int, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-        self.head = nn.Linear(in_features, 2 * dim)
+        super().__init__(in_features, dim)
         self._metric: tuple[nn.Module, ...] = ()
 
     def borrow_metric(self, metric: nn.Module) -> None:
@@ -49,8 +48,7 @@ class RiemannianGaussian(nn.Module):
             raise UserError(
                 "model/posterior=riemannian needs a latent metric; choose model/metric=fitted"
             )
-        mean, raw = full_precision(self.head(features)).chunk(2, dim=-1)
-        sigma = bounded(raw, 8.0).exp()
+        mean, sigma = self.moments(features)
         point = self._metric[0]().at(mean)
         return FullPrecisionNormal(
             mean, scale_tril=sigma.unsqueeze(-1) * point.scale_tril, validate_args=False
