@@ -66,12 +66,17 @@ class ArrayDataModule(LightningDataModule):
             raise UserError(
                 f"data.batch_size={self.batch_size} and data.eval_batch_size={self.eval_batch_size} must be at least 1"
             )
-        size = len(self.splits["train"]["x"])
+        size = self.num_train
         if self.batch_size > size:
             raise UserError(
                 f"data.batch_size={self.batch_size} is larger than the {size} training samples of "
                 f"{self.name}; use at most {size}"
             )
+
+    @property
+    def num_train(self) -> int:
+        """Samples of the training split."""
+        return len(self.splits["train"]["x"])
 
     def _check(self, split: str, x: np.ndarray) -> None:
         if len(x) == 0:

@@ -9,9 +9,9 @@ from torch import nn
 from src.models.geometry import LearnedMetric
 from src.models.latents import FramesLatent, HamiltonianLatent, Latent, LongitudinalLatent
 from src.models.likelihoods import BernoulliLikelihood
-from src.models.objectives import ELBO, Objective, Reconstruction
-from src.models.posteriors import DeltaPosterior, RiemannianGaussian
-from src.models.priors import GaussianProcessPrior, RiemannianPrior
+from src.models.objectives import ELBO, Objective
+from src.models.posteriors import RiemannianGaussian
+from src.models.priors import GaussianProcessPrior, RiemannianPrior, VampPrior
 from src.utils.build import locate
 from src.utils.errors import UserError
 
@@ -24,33 +24,49 @@ class Rule:
     reason: str
 
 
+def _posterior(latent: Latent, flag: str, default: bool = True) -> bool:
+    return bool(getattr(latent.posterior, flag, default))
+
+
+def _support(part: object) -> str | None:
+    """Where z lies; None for a prior that takes the posterior's place, whatever it is."""
+    return getattr(part, "support", "euclidean")
+
+
 RULES = (
     Rule(
-        lambda latent, objective: (
-            isinstance(objective, ELBO) and isinstance(latent.posterior, DeltaPosterior)
-        ),
-        "objective elbo needs a posterior with a density, and delta is a point mass; use "
+        lambda latent, objective: objective.needs_density and not _posterior(latent, "density"),
+        "this objective needs a posterior with a density, and delta is a point mass; use "
         "model/objective=reconstruction",
     ),
     Rule(
-        lambda latent, objective: isinstance(objective, ELBO) and latent.prior is None,
-        "objective elbo needs a prior, and this model has none; choose model/prior=standard_normal",
+        lambda latent, objective: objective.needs_prior and latent.prior is None,
+        "this objective needs a prior, and the model has none; choose model/prior=standard_normal",
     ),
     Rule(
         lambda latent, objective: (
-            isinstance(objective, Reconstruction)
-            and isinstance(latent.posterior, DeltaPosterior)
+            not objective.needs_prior
+            and not _posterior(latent, "density")
             and latent.prior is not None
         ),
-        "objective reconstruction never looks at the prior, and against a point mass nothing else "
+        "an objective such as reconstruction never looks at the prior, and against a point mass nothing else "
         "can; choose model/prior=none",
+    ),
+    Rule(
+        lambda latent, objective: (
+            latent.prior is not None
+            and _support(latent.prior) not in (None, _support(latent.posterior))
+        ),
+        "posterior and prior lie in different spaces; power_spherical goes with hyperspherical_uniform, poincare with "
+        "poincare, product with product, quantised codes with uniform_codes, gumbel with uniform_categorical, the "
+        "others with standard_normal, mixture, vamp, flow, ar1 or riemannian",
     ),
     Rule(
         lambda latent, objective: (
             isinstance(objective, ELBO)
             and objective.free_bits > 0
             and not (
-                getattr(latent.posterior, "factorised", False)
+                _posterior(latent, "factorised", False)
                 and getattr(latent.prior, "factorised", False)
             )
         ),
@@ -63,6 +79,45 @@ RULES = (
             and isinstance(latent, HamiltonianLatent | LongitudinalLatent)
         ),
         "free bits and capacity rewrite the KL of q(z|x), and latents hamiltonian and longitudinal move z on from it",
+    ),
+    Rule(
+        lambda latent, objective: (
+            (objective.needs_density_elsewhere or isinstance(latent.prior, VampPrior))
+            and not _posterior(latent, "density_elsewhere")
+        ),
+        "this objective or prior evaluates q(z|x) away from its own samples, where a flow without an inverse, such as "
+        "planar or radial, has no density; choose model/posterior=nsf or iaf",
+    ),
+    Rule(
+        lambda latent, objective: (
+            objective.needs_factorised and not _posterior(latent, "factorised", False)
+        ),
+        "this objective looks at every dimension of q(z|x) by itself; choose model/posterior=diagonal_gaussian",
+    ),
+    Rule(
+        lambda latent, objective: (
+            objective.needs_freezable
+            and not (
+                _posterior(latent, "freezable") and bool(getattr(latent.prior, "freezable", True))
+            )
+        ),
+        "this objective holds the density of z fixed while z moves, which neither discrete codes nor densities that "
+        "run through a network allow; choose model/posterior=diagonal_gaussian and model/prior=standard_normal",
+    ),
+    Rule(
+        lambda latent, objective: (
+            objective.needs_normalised and bool(getattr(latent.likelihood, "pseudo", False))
+        ),
+        "this objective weighs samples by their likelihood, and ms_ssim is a score that is none; choose "
+        "model/likelihood=gaussian",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent, HamiltonianLatent | LongitudinalLatent)
+            and _support(latent.posterior) != "euclidean"
+        ),
+        "latents hamiltonian and longitudinal move z about freely, off any sphere, ball or grid of codes; choose "
+        "model/latent=flat",
     ),
     Rule(
         lambda latent, objective: (
@@ -89,7 +144,7 @@ RULES = (
     Rule(
         lambda latent, objective: (
             isinstance(latent, HamiltonianLatent | LongitudinalLatent)
-            and (isinstance(latent.posterior, DeltaPosterior) or latent.prior is None)
+            and (not _posterior(latent, "density") or latent.prior is None)
         ),
         "latents hamiltonian and longitudinal need a prior and a posterior with a density; use model/latent=flat or "
         "sequence",

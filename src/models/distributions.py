@@ -1,7 +1,9 @@
 """Distributions that torch lacks."""
 
+from copy import copy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import (
     Distribution,
     Independent,
@@ -43,6 +45,24 @@ def factorised_kl(q: Independent, p: Independent) -> Tensor:
     while isinstance(base_q, Independent) and isinstance(base_p, Independent):
         base_q, base_p = base_q.base_dist, base_p.base_dist
     return kl_divergence(base_q, base_p).flatten(len(batch))
+
+
+def detached(q: Distribution) -> Distribution:
+    """The same distribution, whose parameters get no gradient.
+
+    Raises:
+        NotImplementedError: its density runs through a network, whose parameters are not the distribution's.
+    """
+    frozen = copy(q)
+    for name, value in vars(q).items():
+        if isinstance(value, nn.Module):
+            raise NotImplementedError(
+                "this distribution runs through a network: its density cannot be held fixed"
+            )
+        if isinstance(value, Tensor | Distribution):
+            fixed = value.detach() if isinstance(value, Tensor) else detached(value)
+            object.__setattr__(frozen, name, fixed)
+    return frozen
 
 
 class UnitNormal(Normal):

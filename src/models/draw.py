@@ -22,6 +22,8 @@ class Draw:
         px: the likelihood at every sample, batch shape (k, B).
         own_log_qz: (k, B) nats, where the latent has computed it with the sample; no closed-form KL is taken then.
         own_log_pz: (k, B) nats, likewise.
+        own_kl: (B,) nats, where the latent knows its KL better than the mean of log q − log p, as a sum over levels.
+        c: the condition, (B,), where the model has one.
         aux: further per-sample terms of the latent, each (B,), which enter the loss with the weight that the objective
             has for them.
     """
@@ -33,6 +35,8 @@ class Draw:
     px: Distribution
     own_log_qz: Tensor | None = None
     own_log_pz: Tensor | None = None
+    own_kl: Tensor | None = None
+    c: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
     # Not cached_property, whose lock (up to Python 3.11) breaks the graph of a compiled step.
     _known: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)

@@ -1,14 +1,14 @@
 """Sums kept on the device, so that a step never waits for the host."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
-from src.models.objectives import Terms
+from src.models.objectives import Objective, Terms
 
 if TYPE_CHECKING:
     from src.models.vae import VAE
@@ -31,10 +31,10 @@ class TermWindow:
         self.total: Tensor | float = 0.0
         self.steps = 0
 
-    def add(self, loss: Tensor, means: dict[str, Tensor]) -> None:
+    def add(self, reported: dict[str, Tensor]) -> None:
         """Count one step. The values are kept as they are and added up later, many at a time."""
-        self.names = ["loss", *means]
-        self.rows += [value.detach() for value in (loss, *means.values())]
+        self.names = [*reported]
+        self.rows += [value.detach() for value in reported.values()]
         self.steps += 1
         if self.steps % 100 == 0:
             self._sum()
@@ -53,6 +53,22 @@ class TermWindow:
         self.total, self.steps = 0.0, 0
         return means
 
+    def log(self, trainer: Any, objective: Objective, epoch: int) -> None:
+        """Give the means over all processes, and the weights in force, to callbacks and loggers; start again."""
+        found = self.pop()
+        means = trainer.strategy.reduce(torch.stack([*found.values()]), reduce_op="mean")
+        names = [f"train/{name}" for name in found]
+        weights = {f"train/weight_{name}": w for name, w in objective.current.items()}
+        trainer.callback_metrics.update(zip(names, means, strict=True))
+        trainer.callback_metrics.update({name: w.clone() for name, w in weights.items()})
+        # Not self.log: it takes a millisecond, and drops what does not fall on a multiple of log_every_n_steps.
+        row = dict(zip(names, means.tolist(), strict=True))
+        row |= {name: float(w) for name, w in weights.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {**row, "epoch": epoch}, step=trainer.fit_loop.epoch_loop._batches_that_stepped
+            )
+
 
 class EvaluationSums:
     """Per-sample sums of an evaluation epoch; every sample counts once whatever the batch it came in."""
@@ -64,7 +80,7 @@ class EvaluationSums:
         """Count one batch."""
         x, n = draw.x, len(draw.x)
         mean = draw.q.mean.double()
-        decoded = model.latent.decode(draw.q.mean)
+        decoded = model.latent.decode(draw.q.mean, draw.c)
         error = (decoded.mean - x).abs()
         rows = {name: value.sum() for name, value in terms.values.items()}
         if draw.p is not None:

@@ -14,6 +14,7 @@ from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
 from src.models.meters import EvaluationSums, TermWindow
 from src.models.objectives import Terms
+from src.models.optimizers import build_optimizers
 from src.models.paths import latent_path
 from src.models.protocol import Path
 from src.utils.build import build
@@ -34,6 +35,7 @@ class VAE(LightningModule):
         scheduler: ``curve``, the config of a learning-rate scheduler, and ``interval``, epoch or step; or None.
         compile: compile the training step with inductor; on a CPU that takes a C++ compiler.
         pretrained: what ``src.models.pretrained.load_pretrained`` is to copy in before a training.
+        sampler: a density of z that is fitted after the training and then sampled from in the prior's place.
 
     References:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114.
@@ -56,6 +58,7 @@ class VAE(LightningModule):
         compile: bool = False,
         metric: nn.Module | Config | None = None,
         pretrained: Mapping[str, Any] | None = None,
+        sampler: nn.Module | Config | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -70,6 +73,10 @@ class VAE(LightningModule):
         self.latent = build(latent, **{name: build(part) for name, part in parts.items()})
         self.objective = build(objective)
         check_parts(self.latent, self.objective)
+        self.sampler = build(sampler or None)
+        for borrower in (self.objective, self.sampler):
+            if hasattr(borrower, "borrow_latent"):
+                borrower.borrow_latent(self.latent)
         self.name, self.latent_dim, self.pretrained = name, latent_dim, dict(pretrained or {})
         self.optimizer_config, self.scheduler_config = dict(optimizer or {}), dict(scheduler or {})
         self.window = TermWindow()
@@ -82,48 +89,56 @@ class VAE(LightningModule):
 
     def encode(self, x: Tensor, c: Tensor | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""
-        self._refuse_condition(c)
-        return self.latent.encode(x, c)
+        return self.latent.encode(x, self._known(c))
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Distribution:
         """p(x | z) for z (…, D)."""
-        self._refuse_condition(c)
-        return self.latent.decode(z, c)
+        return self.latent.decode(z, self._known(c))
 
     def prior(self, c: Tensor | None = None) -> Distribution:
         """p(z); ``NotImplementedError`` for a deterministic autoencoder."""
-        prior = self.latent.prior_over_z(c)
+        prior = self.latent.prior_over_z(self._known(c))
         if prior is None:
             raise NotImplementedError(
                 "this autoencoder has no prior: its latent density must be fitted after training"
             )
         return prior
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    @property
+    def can_sample(self) -> bool:
+        """Whether there is a prior, or a sampler that has been fitted in its place."""
+        return self.latent.prior is not None if self.sampler is None else self.sampler.is_fitted
+
+    def reconstruct(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """The likelihood's mean at the posterior's mean, (B, *shape)."""
-        return self.decode(self.encode(x).mean).mean
+        return self.decode(self.encode(x, c).mean, c).mean
 
-    def sample(self, n: int) -> Tensor:
-        """n pictures decoded from the prior, (n, *shape)."""
-        return self.decode(self.prior().sample((n,))).mean
+    def sample(self, n: int, c: Tensor | None = None) -> Tensor:
+        """n pictures decoded from the prior, or from the sampler that replaces it, (n, *shape); c is (n,)."""
+        if self.sampler is not None:
+            return self.decode(self.sampler.sample(n), c).mean
+        prior = self.prior(c)
+        return self.decode(prior.sample(() if prior.batch_shape else (n,)), c).mean
 
-    def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int, path: Path = "linear") -> Tensor:
+    def interpolate(
+        self, x_a: Tensor, x_b: Tensor, steps: int, path: Path = "linear", c: Tensor | None = None
+    ) -> Tensor:
         """(steps, B, *shape) pictures on the way from x_a to x_b through their posterior means."""
-        z_a, z_b = self.encode(x_a).mean, self.encode(x_b).mean
-        return self.decode(latent_path(z_a, z_b, steps, path, self.latent.metric)).mean
+        z_a, z_b = self.encode(x_a, c).mean, self.encode(x_b, c).mean
+        return self.decode(latent_path(z_a, z_b, steps, path, self.latent.metric), c).mean
 
-    def log_likelihood(self, x: Tensor, k: int) -> Tensor:
+    def log_likelihood(self, x: Tensor, k: int, c: Tensor | None = None) -> Tensor:
         """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519); k in slices to bound memory."""
         size = min(8, max(1, LARGEST_SLICE // x.numel()))
         slices = [min(size, k - done) for done in range(0, k, size)]
-        draws = (self.latent.infer(x, k=size) for size in slices)
+        draws = (self.latent.infer(x, self._known(c), k=size) for size in slices)
         log_w = torch.cat([draw.log_px + draw.log_pz - draw.log_qz for draw in draws])
         return log_w.logsumexp(0) - torch.tensor(float(k)).log()
 
-    def energy(self, x: Tensor) -> Tensor:
+    def energy(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """−log p(x | μ) + KL(q(z | x) ‖ p(z)), (B,) nats, deterministic; see ``divergence_at_mean``."""
-        q, p = self.encode(x), self.prior()
-        return -self.decode(q.mean).log_prob(x) + divergence_at_mean(q, p)
+        q, p = self.encode(x, c), self.prior(c)
+        return -self.decode(q.mean, c).log_prob(x) + divergence_at_mean(q, p)
 
     # Training.
 
@@ -134,10 +149,20 @@ class VAE(LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def step(self, x: Tensor) -> tuple[Draw, Terms]:
+    def setup(self, stage: str) -> None:
+        """Tell the objective how many training samples there are."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.objective.num_train.fill_(data.num_train)
+
+    def step(self, x: Tensor, c: Tensor | None = None) -> tuple[Draw, Terms]:
         """One draw and its terms."""
-        draw = self.latent.infer(x, k=self.objective.num_samples)
+        draw = self.latent.infer(x, c, k=self.objective.num_samples)
         return draw, self.objective(draw)
+
+    def condition_of(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """The column of a batch that the model is conditioned on."""
+        return None if self.latent.condition_key is None else batch[self.latent.condition_key]
 
     def _prepare_to_compile(self) -> None:
         # torch looks a KL divergence up in a way that cannot be traced, and remembers it: let it do so now.
@@ -148,38 +173,30 @@ class VAE(LightningModule):
         # The models of a multirun's earlier jobs count against the limit of compilations.
         torch.compiler.reset()
 
-    def _losses(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and the batch mean of every term."""
-        _, terms = self.step(x)
-        return terms.loss, terms.means
+    def _losses(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is minimised, and what is reported of it: the loss and the batch mean of every term."""
+        draw, terms = self.step(x, c)
+        loss, reported = terms.loss, {"loss": terms.loss, **terms.means}
+        if hasattr(self.objective, "critic_loss"):
+            # One backward pass for both, because neither reaches the other's parameters (objectives/critics.py).
+            critic_loss = self.objective.critic_loss(draw)
+            loss, reported = loss + critic_loss, reported | {"critic_loss": critic_loss}
+        return loss, reported
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         losses = _compiled(VAE._losses) if self.compiled else VAE._losses
-        loss, means = losses(self, batch["x"])
-        self.window.add(loss, means)
+        loss, reported = losses(self, batch["x"], self.condition_of(batch))
+        self.window.add(reported)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer: Any = self.trainer
         if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
             return
-        found = self.window.pop()
-        means = trainer.strategy.reduce(torch.stack([*found.values()]), reduce_op="mean")
-        names = [f"train/{name}" for name in found]
-        weights = {f"train/weight_{name}": w for name, w in self.objective.current.items()}
-        trainer.callback_metrics.update(zip(names, means, strict=True))
-        trainer.callback_metrics.update({name: w.clone() for name, w in weights.items()})
-        # Not self.log: it takes a millisecond, and drops what does not fall on a multiple of log_every_n_steps.
-        row = dict(zip(names, means.tolist(), strict=True))
-        row |= {name: float(w) for name, w in weights.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(
-                {**row, "epoch": self.current_epoch},
-                step=trainer.fit_loop.epoch_loop._batches_that_stepped,
-            )
+        self.window.log(trainer, self.objective, self.current_epoch)
 
     def evaluation_step(self, batch: dict[str, Tensor]) -> None:
-        draw, terms = self.step(batch["x"])
+        draw, terms = self.step(batch["x"], self.condition_of(batch))
         self.sums.add(self, draw, terms)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -215,31 +232,16 @@ class VAE(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and scheduler that the config names."""
-        config = dict(self.optimizer_config)
         trainer = self._trainer  # none in a training loop of one's own
-        if (
-            config.get("fused")
-            and trainer
-            and trainer.gradient_clip_val
-            and "mixed" in str(trainer.precision)
-        ):
-            config["fused"] = (
-                False  # a fused optimiser unscales gradients inside its kernel, too late to clip them
-            )
-        optimizer = build(config, list(self.parameters()))
-        if not self.scheduler_config:
-            return optimizer
-        curve, interval = (
-            build(self.scheduler_config["curve"], optimizer),
-            self.scheduler_config["interval"],
+        clipped = bool(trainer and trainer.gradient_clip_val and "mixed" in str(trainer.precision))
+        return build_optimizers(
+            self, self.objective, self.optimizer_config, self.scheduler_config, clipped
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": interval}}
 
-    def _refuse_condition(self, c: Tensor | None) -> None:
-        if c is not None:
-            raise NotImplementedError(
-                "this model is unconditional: none of its parts takes a condition"
-            )
+    def _known(self, c: Tensor | None) -> Tensor | None:
+        if c is not None and self.latent.condition_key is None:
+            raise NotImplementedError("this model is unconditional: no part takes a condition")
+        return c
 
 
 @cache

@@ -26,6 +26,8 @@ class Latent(nn.Module):
 
     # What the datamodule must yield; None for whatever the networks take.
     kinds: tuple[str, ...] | None = None
+    # The batch's column that the parts are conditioned on; None for a model without a condition.
+    condition_key: str | None = None
 
     def __init__(
         self,
@@ -43,9 +45,10 @@ class Latent(nn.Module):
             borrow: Any = getattr(part, "borrow_metric", None)
             if borrow and metric is not None:
                 borrow(metric)
-        borrow = getattr(prior, "borrow_posterior", None)
-        if borrow:
-            borrow(self.encode_point)
+        for method, lent in (("borrow_posterior", self.encode_point), ("borrow_codes", posterior)):
+            borrow = getattr(prior, method, None)
+            if borrow:
+                borrow(lent)
 
     def point(self, x: Tensor) -> Tensor:
         """What the encoder sees of x (B, *shape): (B, *point shape)."""
@@ -67,11 +70,24 @@ class Latent(nn.Module):
         """p(x | z) for z of any batch shape."""
         raise NotImplementedError
 
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Distribution:
+        """``decode``, as what ``torch.func.functional_call`` calls with other parameters."""
+        return self.decode(z, c)
+
     def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
         """k samples of z for every x, scored lazily."""
         q = self.encode(x, c)
         z, log_qz = sample_with_density(q, k)
-        return Draw(x=x, z=z, q=q, p=self.prior_over_z(c), px=self.decode(z, c), own_log_qz=log_qz)
+        return Draw(
+            x=x,
+            z=z,
+            q=q,
+            p=self.prior_over_z(c),
+            px=self.decode(z, c),
+            own_log_qz=log_qz,
+            aux=terms_of(q),
+            c=c,
+        )
 
     def diagnostics(self, x: Tensor, mean: Tensor, decoded: Tensor) -> dict[str, Tensor]:
         """Further numbers of an evaluation, each (B,).
@@ -109,6 +125,11 @@ class Latent(nn.Module):
         changed: Any = getattr(self.prior, "metric_changed", None)
         if changed:
             changed()
+
+
+def terms_of(q: Distribution) -> dict[str, Tensor]:
+    """The terms that a posterior brings along, such as the commitment of a quantiser, each (B,)."""
+    return dict(getattr(q, "terms", {}))
 
 
 def sample_with_density(q: Distribution, k: int) -> tuple[Tensor, Tensor | None]:

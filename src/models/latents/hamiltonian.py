@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from src.models.draw import Draw
 from src.models.geometry import CentroidMetric, MetricPoint
+from src.models.latents.base import sample_with_density
 from src.models.latents.flat import FlatLatent
 from src.utils.errors import UserError
 
@@ -54,7 +55,8 @@ class HamiltonianLatent(FlatLatent):
     def infer(self, x: Tensor, c: Tensor | None = None, k: int = 1) -> Draw:
         """k samples of z_K for every x."""
         q = self.encode(x, c)
-        start = q.rsample(torch.Size((k,)))
+        start, log_q = sample_with_density(q, k)
+        log_q = q.log_prob(start) if log_q is None else log_q
         noise = torch.randn_like(start)
         wanted = torch.is_grad_enabled()
         # Lightning tests in inference mode, whose tensors have no gradients; copies made outside it have.
@@ -64,7 +66,7 @@ class HamiltonianLatent(FlatLatent):
             z, momentum = self._evolve(x_, z, noise_, space, c)
         if not wanted:
             z, momentum = z.detach(), momentum.detach()
-        log_q = q.log_prob(start) + space.log_momentum_density(start, noise, self.beta_zero)
+        log_q = log_q + space.log_momentum_density(start, noise, self.beta_zero)
         log_det = 0.5 * z.shape[-1] * math.log(self.beta_zero)
         prior = self.prior_over_z(c)
         assert prior is not None  # src/models/compat.py refuses a model without

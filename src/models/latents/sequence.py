@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from src.models.draw import Draw
-from src.models.latents.base import Latent, sample_with_density
+from src.models.latents.base import Latent, sample_with_density, terms_of
 
 
 class FrameSequence(Latent):
@@ -89,7 +89,13 @@ class SequenceLatent(FrameSequence):
         loop = _first_to_last(states, 2).mean(0)
         px = self.decode_states(states, c)
         return Draw(
-            x=x, z=z, q=q, p=self.prior_over_z(c), px=px, own_log_qz=log_qz, aux={"loop": loop}
+            x=x,
+            z=z,
+            q=q,
+            p=self.prior_over_z(c),
+            px=px,
+            own_log_qz=log_qz,
+            aux={"loop": loop, **terms_of(q)},
         )
 
 

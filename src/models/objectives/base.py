@@ -46,11 +46,29 @@ class Objective(nn.Module):
     A weight has a target, from the config, and a current value, which schedules move during training. Evaluation
     always uses the targets, so that the validation losses of a warm-up can be compared with those after it.
 
+    An objective that needs more of the model than a draw has a method ``borrow_latent(latent)``. One that owns a critic
+    has ``critic_loss(draw)`` and ``critic_parameters()``; see ``src.models.objectives.critics``.
+
+    What an objective asks of the parts is told by class attributes, which ``src.models.compat`` reads: ``needs_density``
+    of the posterior, also ``needs_density_elsewhere`` than at its own samples, ``needs_factorised`` into dimensions, and
+    ``needs_freezable``: rebuilt with its parameters detached; ``needs_prior``; ``needs_normalised`` likelihood.
+
+    Attributes:
+        num_train: samples of the training split; 0 until a training or a test has begun.
+
     Args:
         weights: name → target.
         num_samples: k, latent samples a data point in training.
         terms: weights of the latent's own terms by name; the others are only reported.
     """
+
+    needs_density = True
+    needs_density_elsewhere = False
+    needs_factorised = False
+    needs_freezable = False
+    needs_prior = True
+    needs_normalised = False
+    num_train: Tensor
 
     def __init__(
         self,
@@ -62,6 +80,7 @@ class Objective(nn.Module):
         self.terms = tuple(terms or ())
         weights = weights | dict(terms or {})
         self.num_samples = num_samples
+        self.register_buffer("num_train", torch.zeros(()), persistent=False)
         # On the host whatever the device, which takes them like numbers; tensors, because a compiled step would be
         # compiled anew for every number.
         self.target = {name: torch.tensor(float(weight)) for name, weight in weights.items()}

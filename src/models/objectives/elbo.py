@@ -27,6 +27,8 @@ def kl(draw: Draw) -> Tensor:
 
     A draw that brings its own densities is not a plain sample of q, so that the closed form would be another model's.
     """
+    if draw.own_kl is not None:
+        return draw.own_kl
     if draw.p is not None and draw.own_log_qz is None:
         closed = closed_form_kl(draw.q, draw.p)
         if closed is not None:
@@ -99,6 +101,9 @@ class Reconstruction(Objective):
     Args:
         terms: weights of the latent's own terms, see ``ELBO``.
     """
+
+    needs_density = False
+    needs_prior = False
 
     def __init__(self, terms: Mapping[str, float] | None = None) -> None:
         super().__init__({}, terms=terms)

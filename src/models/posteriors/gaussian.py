@@ -43,6 +43,7 @@ class DeltaPosterior(nn.Module):
     """
 
     factorised = True
+    density = False
 
     def __init__(self, in_features: int, dim: int) -> None:
         super().__init__()

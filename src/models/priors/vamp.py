@@ -23,6 +23,7 @@ class VampPrior(nn.Module):
     """
 
     factorised = False
+    support = None  # that of the posterior, whichever it is
     logits: Tensor
 
     def __init__(
