@@ -22,6 +22,8 @@ from src.callbacks.idle import NoProfiler, leave_out_idle_hooks
 from src.callbacks.report import TestReport
 from src.callbacks.run_logger import RunLogger
 from src.callbacks.run_state import RunState
+from src.callbacks.sampler import FitSampler
+from src.evaluation.features import Features, FileFeatures
 from src.models.compat import check_data
 from src.models.pretrained import load_pretrained
 from src.runs.control import clear
@@ -35,13 +37,15 @@ from src.runs.loading import (
 )
 from src.runs.reading import ALIVE, read_run
 from src.runs.record import CONFIG_FILE, RUN_FILE, RunRecord, write_atomic
-from src.utils.build import FOREIGN, build, build_each, check_signatures
+from src.utils.build import FOREIGN, build, build_each, check_signatures, locate
 from src.utils.ddp import many_processes
 from src.utils.errors import UserError, nearest
 from src.utils.main import data_configs
 from src.utils.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
+# What a config that came with somebody else's run may name to compare samples by.
+FEATURES = ("src.evaluation.features.",)
 ROOT_TYPES = {
     "seed": int,
     "train": bool,
@@ -98,7 +102,7 @@ def assemble(
     """
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     check_data(plain["model"], plain["data"], data_configs)
-    for group in ("model", "data", "trainer", "callbacks", "logger"):
+    for group in ("model", "data", "trainer", "callbacks", "logger", "features"):
         check_signatures(cfg[group], where=group)
     keep_freed_memory()
     if cfg.threads:
@@ -109,8 +113,13 @@ def assemble(
         load_pretrained(model)
     elif any(model.pretrained.values()):
         log.info("model.pretrained is not read: ckpt_path holds all weights")
-    report = TestReport(directory, cfg.importance_samples)
-    callbacks = [*build_each(cfg.callbacks), RunState(record, directory, plain), report]
+    report = TestReport(directory, cfg.importance_samples, features=build(cfg.features))
+    callbacks = [
+        *build_each(cfg.callbacks),
+        RunState(record, directory, plain),
+        FitSampler(),
+        report,
+    ]
     for callback in callbacks:
         leave_out_idle_hooks(callback)
     try:
@@ -220,6 +229,8 @@ def _optimized(trainer: Trainer, metrics: dict[str, Any], name: str | None) -> f
 def evaluate_run(cfg: DictConfig) -> None:
     """Test a run's best weights again, whoever trained it, and write ``results.json`` and figures into it.
 
+    With a sampler they go to ``samplers/<its name>/``, beside the model that samples from it.
+
     Raises:
         UserError: there is no run, no weights, or its config names anything but models and data.
     """
@@ -231,15 +242,39 @@ def evaluate_run(cfg: DictConfig) -> None:
     data = build(config["data"], allowed=("src.datamodules.",))
     if not (run.path / "model" / WEIGHTS).exists():
         _model_from_checkpoint(run.path, portable(config["model"]))
+    # It opens the file, and a stranger's may be refused.
+    model = load_model(run.path)
+    directory, portable_config = run.path, None
+    if cfg.sampler:
+        directory = run.path / "samplers" / HydraConfig.get().runtime.choices["sampler"]
+        portable_config = config["model"] | {"sampler": _sampler_for(cfg, config)}
+        model.use_sampler(build(portable_config["sampler"]))
     report = TestReport(
-        run.path,
+        directory,
         cfg.importance_samples,
         {"checkpoint": run.results.get("checkpoint", "last weights")},
+        build(cfg.features) if "features" in cfg else _features(config.get("features")),
     )
-    # The model comes first: it opens the file, and a stranger's may be refused.
-    model = load_model(run.path)
-    trainer = build(cfg.trainer, callbacks=[report, Figures(str(run.path))], logger=False)
+    callbacks = [FitSampler(), report, Figures(str(directory))]
+    trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
     trainer.test(model, datamodule=data, verbose=False)
+    if portable_config:
+        save_model(model, portable(portable_config), directory / "model")
+
+
+def _sampler_for(cfg: DictConfig, config: dict[str, Any]) -> dict[str, Any]:
+    """The chosen sampler's config, with the sizes of the run's model and data."""
+    known = OmegaConf.create({"model": config["model"], "data": config["data"]})
+    merged = OmegaConf.merge(known, {"sampler": OmegaConf.to_container(cfg.sampler)})
+    return OmegaConf.to_container(merged.sampler, resolve=True)  # type: ignore[return-value]
+
+
+def _features(config: dict[str, Any] | None) -> Features | None:
+    """What a run compared samples by; a file that it names is not opened unasked."""
+    if config and locate(config["_target_"], FEATURES) is FileFeatures:
+        log.warning("this run compared samples by a file: choose it again with features=file")
+        return None
+    return build(config, allowed=FEATURES)
 
 
 def _model_from_checkpoint(run: Path, config: dict[str, Any]) -> None:

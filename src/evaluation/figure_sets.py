@@ -51,8 +51,7 @@ def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Nam
     labels = None if labels is None else labels[rows]
     few = data.floats(split, 10).to(model.device)
     yield "reconstructions", figures.reconstructions(few.cpu(), model.reconstruct(few).cpu())
-    has_prior = model.latent.prior is not None
-    if has_prior:
+    if model.can_sample:
         yield "samples", figures.samples(model.sample(64).cpu())
     if level == "minimal":
         return
@@ -60,7 +59,8 @@ def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Nam
     z = q.mean.cpu()
     yield "latent_scatter", figures.latent_scatter(z, labels)
     information, unit = z.var(0), "variance"
-    if has_prior and isinstance(q, Independent) and isinstance(p := model.prior(), Independent):
+    p = model.latent.prior_over_z()
+    if isinstance(q, Independent) and isinstance(p, Independent):
         active = information > ACTIVE_VARIANCE
         information, unit = factorised_kl(q, p).mean(0).cpu(), "nats"
         yield "kl_per_dimension", figures.kl_per_dimension(information, active)
@@ -78,7 +78,7 @@ def _of_sequences(model: Any, data: Any, split: str, level: Level) -> Iterator[N
     labels = None if labels is None else labels[rows]
     means, y = _encoded(model, x)
     yield "reconstructions", sequence_figures.sequence_reconstructions(x, y)
-    if model.latent.prior is not None:
+    if model.can_sample:
         yield "samples", sequence_figures.sample_sequences(model.sample(8).cpu().clamp(0, 1))
     if level == "minimal":
         return

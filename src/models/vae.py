@@ -1,7 +1,6 @@
 """The one LightningModule of every variant."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from src.models.compat import check_parts
+from src.models.compilation import compiled, prepare_to_compile
 from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
 from src.models.meters import EvaluationSums, TermWindow
@@ -73,17 +73,26 @@ class VAE(LightningModule):
         self.latent = build(latent, **{name: build(part) for name, part in parts.items()})
         self.objective = build(objective)
         check_parts(self.latent, self.objective)
-        self.sampler = build(sampler or None)
-        for borrower in (self.objective, self.sampler):
-            if hasattr(borrower, "borrow_latent"):
-                borrower.borrow_latent(self.latent)
+        self._lend_latent(self.objective)
+        self.use_sampler(build(sampler or None))
         self.name, self.latent_dim, self.pretrained = name, latent_dim, dict(pretrained or {})
         self.optimizer_config, self.scheduler_config = dict(optimizer or {}), dict(scheduler or {})
         self.window = TermWindow()
         self.sums = EvaluationSums()
         self.compiled = compile
         if compile:
-            self._prepare_to_compile()
+            prepare_to_compile(self)
+
+    def use_sampler(self, sampler: nn.Module | None) -> None:
+        """Let a sampler, once it is fitted, draw what is decoded in the prior's place; None for the prior."""
+        self.sampler = sampler
+        self._lend_latent(sampler)
+        if sampler is not None:
+            sampler.requires_grad_(False)  # it learns when the model has
+
+    def _lend_latent(self, part: Any) -> None:
+        if hasattr(part, "borrow_latent"):
+            part.borrow_latent(self.latent)
 
     # What may be asked of a trained model (src/models/protocol.py).
 
@@ -164,16 +173,7 @@ class VAE(LightningModule):
         """The column of a batch that the model is conditioned on."""
         return None if self.latent.condition_key is None else batch[self.latent.condition_key]
 
-    def _prepare_to_compile(self) -> None:
-        # torch looks a KL divergence up in a way that cannot be traced, and remembers it: let it do so now.
-        self.eval()
-        with torch.no_grad(), isolated_rng(0, self.device):
-            self._losses(torch.zeros(2, *self.shape))
-        self.train()
-        # The models of a multirun's earlier jobs count against the limit of compilations.
-        torch.compiler.reset()
-
-    def _losses(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised, and what is reported of it: the loss and the batch mean of every term."""
         draw, terms = self.step(x, c)
         loss, reported = terms.loss, {"loss": terms.loss, **terms.means}
@@ -184,8 +184,8 @@ class VAE(LightningModule):
         return loss, reported
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        losses = _compiled(VAE._losses) if self.compiled else VAE._losses
-        loss, reported = losses(self, batch["x"], self.condition_of(batch))
+        step = compiled(VAE.losses) if self.compiled else VAE.losses
+        loss, reported = step(self, batch["x"], self.condition_of(batch))
         self.window.add(reported)
         return loss
 
@@ -242,9 +242,3 @@ class VAE(LightningModule):
         if c is not None and self.latent.condition_key is None:
             raise NotImplementedError("this model is unconditional: no part takes a condition")
         return c
-
-
-@cache
-def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:
-    # One graph for each batch size: an epoch has two, and a graph for any size would be slower.
-    return torch.compile(step, dynamic=False)

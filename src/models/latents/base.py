@@ -70,6 +70,11 @@ class Latent(nn.Module):
         """p(x | z) for z of any batch shape."""
         raise NotImplementedError
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether log p(x) has a bound here: a prior, and a posterior with a density."""
+        return self.prior is not None and getattr(self.posterior, "density", True)
+
     def forward(self, z: Tensor, c: Tensor | None = None) -> Distribution:
         """``decode``, as what ``torch.func.functional_call`` calls with other parameters."""
         return self.decode(z, c)

@@ -49,9 +49,10 @@ class Objective(nn.Module):
     An objective that needs more of the model than a draw has a method ``borrow_latent(latent)``. One that owns a critic
     has ``critic_loss(draw)`` and ``critic_parameters()``; see ``src.models.objectives.critics``.
 
-    What an objective asks of the parts is told by class attributes, which ``src.models.compat`` reads: ``needs_density``
-    of the posterior, also ``needs_density_elsewhere`` than at its own samples, ``needs_factorised`` into dimensions, and
-    ``needs_freezable``: rebuilt with its parameters detached; ``needs_prior``; ``needs_normalised`` likelihood.
+    What an objective asks of the parts is told by class attributes, which ``src.models.compat`` reads:
+    ``needs_density`` of the posterior, also ``needs_density_elsewhere`` than at its own samples, ``needs_factorised``
+    into dimensions, and ``needs_freezable``: rebuilt with its parameters detached; ``needs_prior``;
+    ``needs_normalised`` likelihood.
 
     Attributes:
         num_train: samples of the training split; 0 until a training or a test has begun.

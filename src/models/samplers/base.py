@@ -1,0 +1,106 @@
+"""What every sampler shares, and how one is fitted by gradient descent. Letters: N data points, D latent dimensions."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from src.utils.errors import UserError
+
+HELD_OUT = 0.1
+
+
+class Sampler(nn.Module):
+    """A density of the codes, fitted after a training and sampled from in the prior's place.
+
+    A subclass has ``_fit``, ``sample`` and, where its density is known, ``log_prob``; one that needs more of the model
+    than its codes has ``borrow_latent(latent)``.
+    """
+
+    fitted: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is anything to sample from."""
+        return bool(self.fitted)
+
+    def fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
+        """Fit to codes z (N, D) of the data x (N, *shape); says how well, such as held-out ``nll`` in nats.
+
+        Raises:
+            UserError: the codes are no vectors, or too few.
+        """
+        if z.dim() != 2 or len(z) < 20:
+            raise UserError(
+                f"a sampler is fitted to 20 codes or more, one vector each, not to {tuple(z.shape)}"
+            )
+        # Outside of this the parameters are none of the model's training.
+        self.requires_grad_(True)
+        with torch.enable_grad():
+            found = self._fit(z, x)
+        self.requires_grad_(False)
+        self.fitted.fill_(True)
+        return found
+
+    def _fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
+        raise NotImplementedError
+
+    def sample(self, n: int) -> Tensor:
+        """n codes, (n, D)."""
+        raise NotImplementedError
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log density of codes (n, D), (n,) nats."""
+        raise NotImplementedError(f"{type(self).__name__} has no density of its own to evaluate")
+
+    def _ask(self) -> None:
+        if not self.is_fitted:
+            raise NotImplementedError(
+                "this model's sampler is fitted after its training, before the test"
+            )
+
+
+def fit_by_gradient(
+    module: nn.Module,
+    loss: Callable[..., Tensor],
+    data: tuple[Tensor, ...],
+    epochs: int,
+    batch_size: int,
+    lr: float,
+) -> float:
+    """Minimise the mean of ``loss(*rows)`` by Adam and keep what was best on the tenth that is held out.
+
+    Args:
+        module: what learns.
+        loss: rows of ``data`` → (n,).
+        data: tensors (N, …) whose rows belong together.
+
+    Returns:
+        The mean loss of the held-out rows.
+    """
+    order = torch.randperm(len(data[0]), device=data[0].device)
+    held, rows = order.tensor_split([max(1, int(HELD_OUT * len(order)))])
+
+    def score() -> float:
+        module.eval()
+        with torch.no_grad():
+            return float(loss(*(column[held] for column in data)).mean())
+
+    best, state = score(), deepcopy(module.state_dict())
+    optimizer = torch.optim.Adam(module.parameters(), lr) if [*module.parameters()] else None
+    for _ in range(epochs if optimizer else 0):
+        module.train()
+        for batch in rows[torch.randperm(len(rows), device=rows.device)].split(batch_size):
+            found = loss(*(column[batch] for column in data)).mean()
+            optimizer.zero_grad()
+            found.backward()
+            optimizer.step()
+        if (now := score()) < best:
+            best, state = now, deepcopy(module.state_dict())
+    module.load_state_dict(state)
+    return best

@@ -1,0 +1,86 @@
+"""Samplers made of a prior part, fitted to the codes by maximum likelihood."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from src.models.samplers.base import Sampler, fit_by_gradient
+from src.utils.errors import UserError
+
+
+class DensitySampler(Sampler):
+    """Any prior p(z), fitted to the aggregate posterior by maximum likelihood; one without parameters as it is.
+
+    A masked autoregressive flow (Papamakarios et al. 2017, arXiv:1705.07057) gives the density estimate of choice, a
+    VampPrior learns pseudo-inputs for an encoder that stays as it is, a uniform density on the sphere learns nothing.
+
+    Args:
+        dim: D.
+        prior: the part.
+        standardise: fit (z − mean)/σ of every dimension instead of z; not for spheres, balls and posteriors.
+        epochs, batch_size, lr: of Adam; the epoch that is best on held-out codes is kept.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        prior: nn.Module,
+        standardise: bool = True,
+        epochs: int = 200,
+        batch_size: int = 256,
+        lr: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.prior, self.standardise = prior, standardise
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def borrow_latent(self, latent: Any) -> None:
+        """A prior made of posteriors uses the latent's.
+
+        Raises:
+            UserError: the prior is one of another space than the posterior's, or of posteriors that are points.
+        """
+        posterior, borrow = latent.posterior, getattr(self.prior, "borrow_posterior", None)
+        support = getattr(self.prior, "support", "euclidean")
+        own = getattr(posterior, "support", "euclidean")
+        if support not in (None, own):
+            raise UserError(
+                f"this sampler is a density in the space '{support}', and the codes lie in '{own}'"
+            )
+        if borrow and not getattr(posterior, "density", True):
+            raise UserError(
+                "sampler=vamp is made of posteriors with a density, and delta is a point mass; use gmm"
+            )
+        if borrow:
+            borrow(latent.encode_point)
+
+    def _fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
+        if self.standardise:
+            self.mean.copy_(z.mean(0))
+            self.scale.copy_(z.std(0).clamp_min(1e-6))
+        settings = self.epochs, self.batch_size, self.lr
+        return {"nll": fit_by_gradient(self.prior, self._nll, (z,), *settings)}
+
+    def _nll(self, z: Tensor) -> Tensor:
+        return -self._log_prob(z)
+
+    def _density(self) -> Distribution:
+        return self.prior()
+
+    def _log_prob(self, z: Tensor) -> Tensor:
+        return self._density().log_prob((z - self.mean) / self.scale) - self.scale.log().sum()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        self._ask()
+        return self._log_prob(z)
+
+    def sample(self, n: int) -> Tensor:
+        self._ask()
+        return self._density().sample(torch.Size((n,))) * self.scale + self.mean
