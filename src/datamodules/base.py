@@ -28,6 +28,8 @@ class ArrayDataModule(LightningDataModule):
         batch_size: training samples a step and process.
         eval_batch_size: the same for validation and test.
         seed: of the training order.
+        levels: grey levels of the stored pictures, published for likelihoods over them; None where nothing is said.
+        classes: labels are 0 … classes − 1; None where the data has none, or nobody has counted them.
     """
 
     # What uint8 storage is divided by: 255 for pictures, 16 for scikit-learn's digits.
@@ -42,11 +44,19 @@ class ArrayDataModule(LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 512,
         seed: int = 0,
+        levels: int | None = None,
+        classes: int | None = None,
     ) -> None:
         super().__init__()
+        self.classes = classes
         self.name, self.shape, self.kind, self.value_range = name, tuple(shape), kind, value_range
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.splits: dict[str, dict[str, Tensor]] = {}
+        if levels not in (None, self.divisor + 1):
+            raise UserError(
+                f"data.levels={levels}: {name} is stored with {self.divisor + 1:.0f} grey levels; a likelihood may "
+                "count fewer, data.levels may not"
+            )
 
     def load(self) -> dict[str, Split]:
         """Read ``train``, ``val`` and ``test``, each a dict of arrays with ``x`` as uint8 or float32."""
@@ -58,6 +68,7 @@ class ArrayDataModule(LightningDataModule):
             return
         for split, arrays in self.load().items():
             self._check(split, arrays["x"])
+            self._check_labels(split, arrays.get("label"))
             self.splits[split] = {
                 name: torch.from_numpy(np.ascontiguousarray(array))
                 for name, array in arrays.items()
@@ -89,6 +100,16 @@ class ArrayDataModule(LightningDataModule):
             row = int(np.argmin(np.isfinite(x).reshape(len(x), prod(self.shape)).all(1)))
             raise UserError(
                 f"{self.name}: sample {row} of the {split} split has NaN or infinite values"
+            )
+
+    def _check_labels(self, split: str, label: np.ndarray | None) -> None:
+        if self.classes is None:
+            return
+        if label is None or label.min() < 0 or label.max() >= self.classes:
+            found = "none" if label is None else f"{label.min()} to {label.max()}"
+            raise UserError(
+                f"{self.name}: data.classes={self.classes} asks for labels 0 to {self.classes - 1}, and those of "
+                f"the {split} split are {found}"
             )
 
     def floats(self, split: str, limit: int | None = None) -> Tensor:

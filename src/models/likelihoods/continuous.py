@@ -1,25 +1,17 @@
-"""Likelihoods of real-valued and binary data.
-
-Every one takes the decoder's output with its parameter axis in front of the data's axes, (…, P, *shape), sums
-over the data's axes and answers in nats. Probabilities are computed in fp32 under autocast.
-"""
+"""Gaussian, Laplace and Bernoulli likelihoods."""
 
 from collections.abc import Sequence
 from math import log, pi
-from typing import Literal
 
 import torch
-from torch import Tensor, distributed, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal, constraints
+from torch import Tensor, distributed
+from torch.distributions import Bernoulli, Distribution, Laplace, Normal
 from torch.nn.functional import mse_loss
 
-from src.models.distributions import bounded, full_precision
-from src.utils.errors import UserError
-
-Scale = Literal["fixed", "learned", "per_pixel", "optimal"]
+from src.models.likelihoods.base import AroundPicture, Likelihood, Scale, ScaledLikelihood
 
 
-class OptimalGaussian(Distribution):
+class OptimalGaussian(AroundPicture):
     """N(x; mean, σ̂²) with σ̂² the mean squared error of the batch, its maximum-likelihood value.
 
     Args:
@@ -27,16 +19,9 @@ class OptimalGaussian(Distribution):
         likelihood: told of every σ̂², so that it can keep a running value for evaluation.
     """
 
-    arg_constraints = {"loc": constraints.real}
-
     def __init__(self, mean: Tensor, likelihood: "GaussianLikelihood", event_dim: int) -> None:
-        self.loc, self.likelihood = mean, likelihood
-        split = mean.dim() - event_dim
-        super().__init__(mean.shape[:split], mean.shape[split:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
+        super().__init__(mean, event_dim)
+        self.likelihood = likelihood
 
     def log_prob(self, value: Tensor) -> Tensor:
         squares = (
@@ -64,7 +49,7 @@ def _of_all_processes(variance: Tensor) -> Tensor:
     return total / distributed.get_world_size()
 
 
-class GaussianLikelihood(nn.Module):
+class GaussianLikelihood(ScaledLikelihood):
     """p(x | z) = N(x; decoder(z), σ²).
 
     ``scale`` says where σ comes from: ``fixed`` at ``sigma``; ``learned``, one number for all elements
@@ -81,10 +66,9 @@ class GaussianLikelihood(nn.Module):
         momentum: weight of the newest batch in the running σ² of ``optimal``.
     """
 
-    normalised = True
-    support = "real"
+    scales = ("fixed", "learned", "per_pixel", "optimal")
+    log_name = "log_sigma"
     running_variance: Tensor
-    log_sigma: Tensor
 
     def __init__(
         self,
@@ -94,21 +78,8 @@ class GaussianLikelihood(nn.Module):
         parameters: int = 1,
         momentum: float = 0.05,
     ) -> None:
-        super().__init__()
-        if scale not in ("fixed", "learned", "per_pixel", "optimal"):
-            raise UserError(
-                f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned, per_pixel, optimal"
-            )
-        if parameters != (2 if scale == "per_pixel" else 1):
-            raise UserError(
-                f"model.likelihood.scale={scale} needs parameters={2 if scale == 'per_pixel' else 1}"
-            )
-        self.event_dim, self.scale, self.momentum = len(shape), scale, momentum
-        start = torch.tensor(float(sigma)).log()
-        if scale == "learned":
-            self.log_sigma = nn.Parameter(start)
-        else:
-            self.register_buffer("log_sigma", start, persistent=False)
+        super().__init__(shape, scale, sigma, parameters)
+        self.momentum = momentum
         self.register_buffer(
             "running_variance", torch.tensor(float(sigma) ** 2), persistent=scale == "optimal"
         )
@@ -119,31 +90,15 @@ class GaussianLikelihood(nn.Module):
             self.running_variance.lerp_(variance, self.momentum)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        axis = -1 - self.event_dim
-        values = full_precision(features)
-        # One parameter is a view; unbind would copy the gradient on its way back.
-        parts = [values.squeeze(axis)] if values.shape[axis] == 1 else values.unbind(axis)
+        mean, sigma = self.location_and_scale(features)
         if self.scale == "optimal" and self.training:
-            return OptimalGaussian(parts[0], self, self.event_dim)
+            return OptimalGaussian(mean, self, self.event_dim)
         if self.scale == "optimal":
-            sigma = self.running_variance.sqrt()
-        elif self.scale == "per_pixel":
-            sigma = bounded(parts[1], 6.0).exp()
-        else:
-            sigma = self.log_sigma.exp()
-        return Independent(
-            Normal(parts[0], sigma.expand_as(parts[0]), validate_args=False),
-            self.event_dim,
-            validate_args=False,
-        )
+            sigma = self.running_variance.sqrt().expand_as(mean)
+        return self.over_data(Normal(mean, sigma, validate_args=False))
 
 
-def _one_parameter(parameters: int) -> None:
-    if parameters != 1:
-        raise UserError(f"model.likelihood.parameters={parameters}: this likelihood has one")
-
-
-class LaplaceLikelihood(nn.Module):
+class LaplaceLikelihood(ScaledLikelihood):
     """p(x | z) = Laplace(x; decoder(z), b), the absolute-error likelihood; b is one learned or fixed number.
 
     Args:
@@ -153,38 +108,20 @@ class LaplaceLikelihood(nn.Module):
         parameters: decoder outputs an element, 1.
     """
 
-    normalised = True
-    support = "real"
-    log_b: Tensor
+    scales = ("fixed", "learned")
+    log_name = "log_b"
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        scale: Literal["fixed", "learned"] = "learned",
-        b: float = 0.1,
-        parameters: int = 1,
+        self, shape: Sequence[int], scale: Scale = "learned", b: float = 0.1, parameters: int = 1
     ) -> None:
-        super().__init__()
-        if scale not in ("fixed", "learned"):
-            raise UserError(f"model.likelihood.scale='{scale}' is unknown; choices: fixed, learned")
-        _one_parameter(parameters)
-        self.event_dim = len(shape)
-        start = torch.tensor(float(b)).log()
-        if scale == "learned":
-            self.log_b = nn.Parameter(start)
-        else:
-            self.register_buffer("log_b", start, persistent=False)
+        super().__init__(shape, scale, b, parameters)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        loc = full_precision(features).squeeze(-1 - self.event_dim)
-        return Independent(
-            Laplace(loc, self.log_b.exp().expand_as(loc), validate_args=False),
-            self.event_dim,
-            validate_args=False,
-        )
+        location, b = self.location_and_scale(features)
+        return self.over_data(Laplace(location, b, validate_args=False))
 
 
-class BernoulliLikelihood(nn.Module):
+class BernoulliLikelihood(Likelihood):
     """p(x | z) = Bernoulli(x; logits = decoder(z)), for data in [0, 1].
 
     Grey values are read as probabilities: the log-probability is then the negative cross-entropy that the
@@ -198,13 +135,6 @@ class BernoulliLikelihood(nn.Module):
     normalised = False
     support = "unit"
 
-    def __init__(self, shape: Sequence[int], parameters: int = 1) -> None:
-        super().__init__()
-        _one_parameter(parameters)
-        self.event_dim = len(shape)
-
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        logits = full_precision(features).squeeze(-1 - self.event_dim)
-        return Independent(
-            Bernoulli(logits=logits, validate_args=False), self.event_dim, validate_args=False
-        )
+        (logits,) = self.parts(features)
+        return self.over_data(Bernoulli(logits=logits, validate_args=False))
