@@ -1,6 +1,7 @@
 """Distributions that torch lacks."""
 
 from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,18 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
 def divergence_at_mean(q: Distribution, p: Distribution) -> Tensor:
     """KL(q ‖ p), (B,) nats; where there is no closed form, its integrand log q − log p at the mean of q."""
     closed = closed_form_kl(q, p)
-    return q.log_prob(q.mean) - p.log_prob(q.mean) if closed is None else closed
+    return log_prob_at_mean(q) - p.log_prob(q.mean) if closed is None else closed
+
+
+def log_prob_at_mean(q: Distribution) -> Tensor:
+    """log q at its own mean, (B,) nats, also of a flow that has a density at its own samples only."""
+    own: Any = getattr(q, "log_prob_at_mean", None)
+    if own:
+        return own()
+    inner: Any = q.base_dist if isinstance(q, Independent) else None
+    if hasattr(inner, "log_prob_at_mean"):  # a code for every frame
+        return inner.log_prob_at_mean().flatten(len(q.batch_shape)).sum(-1)
+    return q.log_prob(q.mean)
 
 
 def factorised_kl(q: Independent, p: Independent) -> Tensor:
@@ -55,14 +67,20 @@ def detached(q: Distribution) -> Distribution:
     """
     frozen = copy(q)
     for name, value in vars(q).items():
-        if isinstance(value, nn.Module):
-            raise NotImplementedError(
-                "this distribution runs through a network: its density cannot be held fixed"
-            )
-        if isinstance(value, Tensor | Distribution):
-            fixed = value.detach() if isinstance(value, Tensor) else detached(value)
-            object.__setattr__(frozen, name, fixed)
+        object.__setattr__(frozen, name, _fixed(value))
     return frozen
+
+
+def _fixed(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        raise NotImplementedError(
+            "this distribution runs through a network: its density cannot be held fixed"
+        )
+    if isinstance(value, Distribution):
+        return detached(value)
+    if isinstance(value, tuple):
+        return tuple(map(_fixed, value)) if type(value) is tuple else value
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 class UnitNormal(Normal):

@@ -1,16 +1,24 @@
 """Networks: tensors in, tensors out. Sizes come from the data's shape."""
 
+from src.models.networks.amortised_flows import PlanarFlow, RadialFlow
+from src.models.networks.condition import LabelEmbedding
 from src.models.networks.conv import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
-from src.models.networks.flows import AutoregressiveFlow, FlowChain
+from src.models.networks.flows import AutoregressiveFlow, Flow, FlowChain, Inverted, SplineFlow
 from src.models.networks.mlp import MLPDecoder, MLPEncoder
 
 __all__ = [
     "AutoregressiveFlow",
     "ConvDecoder",
     "ConvEncoder",
+    "Flow",
     "FlowChain",
+    "Inverted",
+    "LabelEmbedding",
     "MLPDecoder",
     "MLPEncoder",
+    "PlanarFlow",
+    "RadialFlow",
     "ResNetDecoder",
     "ResNetEncoder",
+    "SplineFlow",
 ]

@@ -1,6 +1,6 @@
 """A Gaussian process over the frames of a sequence."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,49 +12,66 @@ Kernel = Literal["cauchy", "rbf", "periodic"]
 
 
 class TimeCoupledNormal(Distribution):
-    """z (T, D) whose D columns are independent draws of N(0, K) over time.
+    """N(0, K) over the T entries of z (T,), or over each of the D independent columns of z (T, D).
 
     Args:
         factor: the Cholesky factor of K, (T, T).
-        dim: D.
+        dim: D; None for a z of one axis.
+        batch_shape: of independent copies.
     """
 
     arg_constraints = {"factor": constraints.lower_cholesky}
     has_rsample = True
 
-    def __init__(self, factor: Tensor, dim: int) -> None:
-        self.factor = factor
-        super().__init__(torch.Size(), torch.Size((len(factor), dim)), validate_args=False)
+    def __init__(
+        self, factor: Tensor, dim: int | None = None, batch_shape: tuple[int, ...] = ()
+    ) -> None:
+        self.factor, self.dim = factor, dim
+        self.columns = (len(factor), 1 if dim is None else dim)
+        event_shape = self.columns[:1] if dim is None else self.columns
+        super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
+
+    def expand(
+        self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: Any = None
+    ) -> "TimeCoupledNormal":
+        return TimeCoupledNormal(self.factor, self.dim, tuple(batch_shape))
 
     @property
     def mean(self) -> Tensor:
-        return self.factor.new_zeros(self.event_shape)
+        return self.factor.new_zeros(self.batch_shape + self.event_shape)
 
     @property
     def half_logdet(self) -> Tensor:
         """½ log det of the covariance of all T·D numbers."""
-        return self.event_shape[1] * self.factor.diagonal().log().sum()
+        return self.columns[1] * self.factor.diagonal().log().sum()
+
+    def as_columns(self, value: Tensor) -> Tensor:
+        """(…, *event) as (…, T, D)."""
+        return value.unsqueeze(-1) if self.dim is None else value
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        return self.factor @ self.factor.new_empty(*sample_shape, *self.event_shape).normal_()
+        shape = self._extended_shape(torch.Size(sample_shape))
+        noise = self.factor.new_empty(shape).normal_()
+        return (self.factor @ self.as_columns(noise)).view(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        flat = value.movedim(-2, 0).flatten(1)
+        columns = self.as_columns(value)
+        flat = columns.movedim(-2, 0).flatten(1)
         white = torch.linalg.solve_triangular(self.factor, flat, upper=False)
-        squares = white.square().sum(0).view(*value.shape[:-2], value.shape[-1]).sum(-1)
+        squares = white.square().sum(0).view(*columns.shape[:-2], columns.shape[-1]).sum(-1)
         normaliser = 0.5 * self.event_shape.numel() * torch.tensor(2 * torch.pi).log()
         return -0.5 * squares - self.half_logdet - normaliser
 
 
 @register_kl(Independent, TimeCoupledNormal)
 def _kl_from_factorised(q: Independent, p: TimeCoupledNormal) -> Tensor:
-    """Between a Gaussian with a mean and a σ for every frame and dimension, and the process."""
+    """Between a Gaussian with a mean and a σ for every number, and the process."""
     base = q.base_dist
     while isinstance(base, Independent):
         base = base.base_dist
     if not isinstance(base, Normal) or q.event_shape != p.event_shape:
         raise NotImplementedError
-    mean, variance = base.loc, base.scale.square()
+    mean, variance = p.as_columns(base.loc), p.as_columns(base.scale.square())
     precision = torch.cholesky_inverse(p.factor)
     trace = (precision.diagonal()[:, None] * variance).sum((-2, -1))
     with torch.autocast(mean.device.type, enabled=False):
