@@ -134,7 +134,9 @@ class VAE(LightningModule):
     ) -> Tensor:
         """(steps, B, *shape) pictures on the way from x_a to x_b through their posterior means."""
         z_a, z_b = self.encode(x_a, c).mean, self.encode(x_b, c).mean
-        return self.decode(latent_path(z_a, z_b, steps, path, self.latent.metric), c).mean
+        return self.decode(
+            latent_path(z_a, z_b, steps, path, self.latent.metric, self.latent.prior), c
+        ).mean
 
     def log_likelihood(self, x: Tensor, k: int, c: Tensor | None = None) -> Tensor:
         """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519); k in slices to bound memory."""
