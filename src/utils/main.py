@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def register_resolvers() -> None:
     OmegaConf.register_resolver("picture_shape", _picture_shape, replace=True)
     OmegaConf.register_resolver("device_count", _device_count, replace=True)
     OmegaConf.register_resolver("frame_shape", lambda shape: list(shape[1:]), replace=True)
+    OmegaConf.register_resolver("sum", _sum, replace=True)
     OmegaConf.register_resolver("unused_dir", _unused_dir, replace=True, use_cache=True)
 
 
@@ -169,6 +170,11 @@ def _picture_shape(path: str | None, size: Any) -> list[int]:
     from src.utils.pictures import picture_shape  # NumPy, which most configs do without
 
     return picture_shape(path, size)
+
+
+def _sum(*sizes: Any) -> int:
+    """The sum of numbers and lists of numbers: a width that two others make up."""
+    return sum(sum(size) if isinstance(size, Sequence) else size for size in sizes)
 
 
 def _device_count(without_gpu: int, accelerator: str) -> int:

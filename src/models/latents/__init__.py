@@ -1,8 +1,10 @@
 """Latents: how z is inferred and turned back into a distribution over x."""
 
-from src.models.latents.base import Latent
+from src.models.latents.base import Latent, sample_with_density
+from src.models.latents.conditional import ConditionalLatent
 from src.models.latents.flat import FlatLatent
 from src.models.latents.hamiltonian import HamiltonianLatent
+from src.models.latents.hierarchical import LadderLatent
 from src.models.latents.sequence import (
     FrameSequence,
     FramesLatent,
@@ -11,11 +13,14 @@ from src.models.latents.sequence import (
 )
 
 __all__ = [
+    "ConditionalLatent",
     "FlatLatent",
     "FrameSequence",
     "FramesLatent",
     "HamiltonianLatent",
+    "LadderLatent",
     "Latent",
     "LongitudinalLatent",
     "SequenceLatent",
+    "sample_with_density",
 ]
