@@ -10,7 +10,7 @@ def compare(cfg: Any) -> None:
     """Write a table with confidence intervals, and pictures side by side."""
     from src.evaluation.comparison import write_comparison
 
-    for path in write_comparison(cfg.runs, cfg.output, cfg.metrics, cfg.pictures):
+    for path in write_comparison(cfg.runs, cfg.output, cfg.metrics, cfg.pictures, cfg.rows):
         print(path)
 
 

@@ -253,7 +253,7 @@ def evaluate_run(cfg: DictConfig) -> None:
         directory,
         cfg.importance_samples,
         {"checkpoint": run.results.get("checkpoint", "last weights")},
-        build(cfg.features) if "features" in cfg else _features(config.get("features")),
+        build(cfg.features) if "features" in cfg else features_of(config.get("features")),
     )
     callbacks = [FitSampler(), report, Figures(str(directory))]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
@@ -269,8 +269,12 @@ def _sampler_for(cfg: DictConfig, config: dict[str, Any]) -> dict[str, Any]:
     return OmegaConf.to_container(merged.sampler, resolve=True)  # type: ignore[return-value]
 
 
-def _features(config: dict[str, Any] | None) -> Features | None:
-    """What a run compared samples by; a file that it names is not opened unasked."""
+def features_of(config: dict[str, Any] | None) -> Features | None:
+    """What a run compared samples by; a file that it names is not opened unasked.
+
+    Raises:
+        UserError: the config names anything else.
+    """
     if config and locate(config["_target_"], FEATURES) is FileFeatures:
         log.warning("this run compared samples by a file: choose it again with features=file")
         return None

@@ -2,8 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from math import prod
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -11,7 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
+from src.evaluation.features import Features
 from src.evaluation.report import BASELINE_ELEMENTS, BASELINE_ROWS, Report, batch_sums, summarise
+from src.runs.reading import Run
 from src.runs.record import RESULTS_FILE, write_json
 from src.utils.seeding import isolated_rng
 
@@ -25,10 +30,18 @@ class TestReport(Callback):
         directory: the run's directory.
         k: importance samples of the NLL.
         extra: further facts for ``results.json``, such as the checkpoint tested.
+        features: what samples of pictures are compared by; None leaves their metrics out.
     """
 
-    def __init__(self, directory: Path, k: int = 64, extra: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        k: int = 64,
+        extra: dict[str, Any] | None = None,
+        features: Features | None = None,
+    ) -> None:
         self.directory, self.k, self.extra = directory, k, extra or {}
+        self.features = features
         self.report: Report | None = None
         self._sums: dict[str, Tensor] = {}
 
@@ -44,7 +57,7 @@ class TestReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        for name, value in batch_sums(pl_module, batch["x"], self.k).items():  # type: ignore[arg-type]
+        for name, value in batch_sums(pl_module, batch, self.k).items():  # type: ignore[arg-type]
             self._sums[name] = (
                 self._sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
                 + value.double()
@@ -69,9 +82,17 @@ class TestReport(Callback):
         chosen = {split: data.spread(split, rows) for split in ("train", "test")}
         train, test = (data.rows(split, chosen[split]) for split in chosen)
         labels, factors = _both(data.labels, chosen), _both(data.factors, chosen)
+        fit = None
+        if self.features is not None and data.kind == "image":
+            fit = partial(self.features.fit, train, test, labels, self.directory)
         with isolated_rng(0):
-            self.report = summarise(model, values, train, test, labels, factors)
-        facts = {"importance_samples": self.k, "baseline_rows": [len(train), len(test)]}
+            self.report = summarise(model, values, train, test, labels, factors, fit)
+        facts = {
+            "importance_samples": self.k,
+            "baseline_rows": [len(train), len(test)],
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "epoch_seconds": epoch_seconds(self.directory),
+        }
         content = self.report.as_dict() | facts | self.extra
         write_json(self.directory / RESULTS_FILE, content)
         # The same numbers go to every logger under the same names.
@@ -85,6 +106,23 @@ class TestReport(Callback):
         Console(width=max(Console().width, 44 + 14 * (len(table.columns) - 2))).print(table)
         for warning in self.report.warnings:
             log.warning(warning)
+
+
+def epoch_seconds(directory: Path) -> float | None:
+    """The median time from the end of one epoch to the end of the next, validation included, as a run has logged it.
+
+    Not the mean, in which the one epoch that a run was paused or resumed in would count for hours.
+
+    Returns:
+        Seconds; None before there are two epochs.
+    """
+    ends: dict[int, float] = {}
+    for row in Run(directory, "", {}).metrics():
+        stages = {name.partition("/")[0] for name in row["metrics"]}
+        if row["epoch"] is not None and stages & {"train", "val"}:
+            ends[row["epoch"]] = row["time"]
+    gaps = [ends[b] - ends[a] for a, b in pairwise(sorted(ends)) if b == a + 1]
+    return median(gaps) if gaps else None
 
 
 def _both(

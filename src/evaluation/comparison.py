@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from scipy.stats import t as student
@@ -22,6 +22,9 @@ from src.utils.errors import UserError, nearest
 from src.utils.seeding import isolated_rng
 
 CONFIDENCE = 0.95
+IN_A_ROW = 10
+# What results.json holds beside the metrics and a table can show.
+FACTS = ("parameters", "epoch_seconds")
 # Measured on the same pairs of the same model, so that a difference has a narrower interval than either.
 PAIRS = {
     "interpolation_mse_difference": ("interpolation_mse_geodesic", "interpolation_mse_linear"),
@@ -106,6 +109,11 @@ def finished_runs(roots: Sequence[str | Path]) -> list[Entry]:
             raise UserError(
                 f"{entry.run.path} has its NLL from {k} importance samples, {entries[0].run.path} from {other_k}"
             )
+        mine, theirs = (_features_of(e) for e in (entry, entries[0]))
+        if mine != theirs:
+            raise UserError(
+                f"{entry.run.path} compares samples by the features {mine}, {entries[0].run.path} by {theirs}"
+            )
         group = seen.setdefault(entry.group, {})
         other = next(iter(group.values()), entry)
         if entry.seed in group:
@@ -138,6 +146,11 @@ def _settings(config: dict[str, Any], above: str = "") -> dict[str, Any]:
             elif key not in ("seed", "directory", "default_root_dir", "enable_progress_bar"):
                 found[above + key] = value
     return found
+
+
+def _features_of(entry: Entry) -> dict[str, Any]:
+    found = entry.run.results.get("features") or {}
+    return {key: found.get(key) for key in ("name", "data")}
 
 
 def _data_of(entry: Entry) -> dict[str, Any]:
@@ -211,36 +224,86 @@ def _baseline(entries: Sequence[Entry], metric: str, baseline: str) -> float | N
     return mean(known) if known else None
 
 
-@torch.no_grad()
-def side_by_side(entries: Sequence[Entry], x: Tensor, samples: int = 2) -> dict[str, Any]:
-    """What each group's first run makes of the same held-out sequences, and what it draws.
+def by_model(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> str:
+    """The same numbers with a row for each model, for many of them, and the baselines below.
 
     Args:
-        x: held-out sequences (N, T, C, H, W).
+        chosen: metrics, and facts of ``results.json`` such as ``parameters``, in this order; all metrics by default.
+    """
+    table = intervals(entries)
+    names = [*(chosen or table)]
+    groups: dict[str, Entry] = {}
+    for entry in entries:
+        groups.setdefault(entry.group, entry)
+    lines = ["| model | " + " | ".join(f"`{name}`" for name in names) + " |"]
+    lines.append("|---" * (1 + len(names)) + "|")
+    for group, entry in groups.items():
+        facts = {name: entry.run.results.get(name) for name in names if name not in UNITS}
+        cells = [
+            str(table.get(name, {}).get(group, "")) if name in UNITS else _fact(facts[name])
+            for name in names
+        ]
+        lines.append("| " + " | ".join([f"`{group}`", *cells]) + " |")
+    found = (b for e in entries for row in e.metrics.values() for b in row.get("baselines", {}))
+    for baseline in dict.fromkeys(found):
+        cells = [_fact(_baseline(entries, name, baseline)) for name in names]
+        lines.append("| " + " | ".join([f"*{baseline}*", *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _fact(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+@torch.no_grad()
+def side_by_side(entries: Sequence[Entry], rows: Sequence[Tensor], samples: int) -> dict[str, Any]:
+    """What each group's first run makes of the same held-out data, and what it draws.
+
+    Args:
+        rows: sequences (T, C, H, W), or rows of pictures (N, C, H, W).
+        samples: rows that each model draws.
 
     Returns:
-        ``reconstructions`` and ``samples`` → labelled rows of frames, for ``sequence_figures.strips``.
+        ``reconstructions`` and ``samples`` → labelled rows, for ``strips``.
     """
-    shown: dict[str, list[tuple[str, Tensor]]] = {"reconstructions": [], "samples": []}
     first = {entry.group: entry for entry in reversed(entries)}
     models = {group: load_model(entry.run.path) for group, entry in sorted(first.items())}
-    for number, sequence in enumerate(x):
-        shown["reconstructions"].append((f"held out {number + 1}", sequence))
+    held_out = [(f"held out {number + 1}", row) for number, row in enumerate(rows)]
+    shown: dict[str, list[tuple[str, Tensor]]] = {"reconstructions": [], "samples": []}
+    for label, row in held_out:
+        shown["reconstructions"].append((label, row))
         for group, model in models.items():
-            if isinstance(model.latent, FrameSequence):
-                y = model.reconstruct(sequence[None])[0].clamp(0, 1)
-                shown["reconstructions"].append((group, y))
+            sequence = isinstance(model.latent, FrameSequence)
+            y = model.reconstruct(row[None])[0] if sequence else model.reconstruct(row)
+            shown["reconstructions"].append((group, y.clamp(0, 1)))
     for group, model in models.items():
+        if not model.can_sample:
+            continue
         with isolated_rng(0):
-            drawn = model.sample(samples).clamp(0, 1)
-        shown["samples"] += [(group, sequence) for sequence in drawn]
+            for _ in range(samples):
+                sequence = isinstance(model.latent, FrameSequence)
+                drawn = model.sample(1)[0] if sequence else model.sample(len(rows[0]))
+                shown["samples"].append((group, drawn.clamp(0, 1)))
     return shown
 
 
 def write_comparison(
-    runs: str | Sequence[str], output: str, metrics: Sequence[str] | None, pictures: int
+    runs: str | Sequence[str],
+    output: str,
+    metrics: Sequence[str] | None,
+    pictures: int,
+    rows: Literal["metrics", "models"] = "metrics",
 ) -> list[Path]:
-    """Write ``table.md`` and, for sequences, pictures of the same held-out data side by side.
+    """Write ``table.md`` and pictures of the same held-out data side by side.
+
+    Args:
+        runs: a directory with finished runs below it, or several.
+        output: the directory to write to.
+        metrics: what the table shows; all by default.
+        pictures: sequences, or rows of ten pictures; 0 for the table alone.
+        rows: of the table.
 
     Returns:
         The files written.
@@ -248,21 +311,27 @@ def write_comparison(
     Raises:
         UserError: no finished runs, or an unknown metric.
     """
+    if rows not in ("metrics", "models"):
+        raise UserError(f"rows='{rows}' is unknown; choices: metrics, models")
     entries = finished_runs([runs] if isinstance(runs, str) else list(runs))
+    known = UNITS if rows == "metrics" else [*UNITS, *FACTS]
     for name in metrics or ():
-        if name not in UNITS:
-            raise UserError(f"metrics: '{name}' is unknown{nearest(name, UNITS)}")
+        if name not in known:
+            raise UserError(f"metrics: '{name}' is unknown{nearest(name, known)}")
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
     written = [directory / "table.md"]
-    write_atomic(written[0], markdown(entries, metrics))
+    write_atomic(written[0], (markdown if rows == "metrics" else by_model)(entries, metrics))
     config = entries[0].config["data"]
-    if pictures and config["kind"] == "sequence" and len(config["shape"]) == 4:
+    sequences = config["kind"] == "sequence" and len(config["shape"]) == 4
+    if pictures and (sequences or config["kind"] == "image"):
         data = build(config, allowed=("src.datamodules.",))
         data.setup()
-        x = data.rows("test", data.spread("test", pictures))
-        for name, rows in side_by_side(entries, x).items():
-            figure = strips([label for label, _ in rows], [frames for _, frames in rows])
+        count = pictures if sequences else pictures * IN_A_ROW
+        x = data.rows("test", data.spread("test", count))
+        shown = side_by_side(entries, list(x if sequences else x.split(IN_A_ROW)), pictures)
+        for name, labelled in shown.items():
+            figure = strips([label for label, _ in labelled], [frames for _, frames in labelled])
             figure.suptitle(f"{name}: the first seed of each model")
             written.append(directory / f"{name}.png")
             figure.savefig(written[-1], dpi=110)

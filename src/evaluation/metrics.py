@@ -26,7 +26,17 @@ UNITS = {
     "active_units": "dimensions",
     "knn_accuracy": "fraction",
     "mig": "fraction",
+    "sap": "fraction",
+    "dci_disentanglement": "fraction",
+    "dci_completeness": "fraction",
+    "dci_informativeness": "fraction",
+    "factor_vae_score": "fraction",
     "factor_accuracy": "fraction",
+    "sample_fid": "1",
+    "sample_precision": "fraction",
+    "sample_recall": "fraction",
+    "sample_density": "1",
+    "sample_coverage": "fraction",
     "interpolation_mse_linear": "intensity²",
     "interpolation_mse_geodesic": "intensity²",
     "interpolation_mse_difference": "intensity²",
@@ -45,19 +55,20 @@ UNITS = {
     "metric_log10_condition": "1",
     "num_samples": "samples",
 }
-LOWER_IS_BETTER = {"loss", "recon_nll", "kl", "nll", "energy_mean", "mse", "cyclicity_error"} | {
-    name
-    for name in UNITS
-    if name.startswith(("interpolation_", "off_data_", "sample_", "coverage_"))
-}
-HIGHER_IS_BETTER = {
-    "elbo",
-    "psnr",
-    "ssim",
-    "pixel_accuracy",
-    "knn_accuracy",
-    "mig",
-    "factor_accuracy",
+LOWER_IS_BETTER = {
+    "loss",
+    "recon_nll",
+    "kl",
+    "nll",
+    "energy_mean",
+    "mse",
+    "cyclicity_error",
+    "sample_fid",
+    "sample_frechet",
+    "sample_nearest_mse",
+} | {name for name in UNITS if name.startswith(("interpolation_", "off_data_", "coverage_"))}
+HIGHER_IS_BETTER = {"elbo", "psnr", "ssim"} | {
+    name for name, unit in UNITS.items() if unit == "fraction" or name == "sample_density"
 }
 
 # Pictures at a time: five copies of a larger batch are faulted in anew by every call, three times as slow.
@@ -130,6 +141,16 @@ def mean_image(train: Tensor, test: Tensor, density: bool) -> dict[str, float]:
     return found | {"nll": float(per_element.flatten(1).sum(1).mean())}
 
 
+def fit_pca(train: Tensor, dim: int) -> PCA:
+    """``dim`` principal components of rows (N, *shape), fewer where there are not so many."""
+    rows = train.flatten(1).double().numpy()
+    return PCA(
+        n_components=min(dim, *(side - 1 for side in rows.shape)),
+        svd_solver="full" if rows.shape[1] < 2000 else "randomized",
+        random_state=0,
+    ).fit(rows)
+
+
 def pca(
     train: Tensor,
     test: Tensor,
@@ -137,6 +158,7 @@ def pca(
     density: bool,
     labels: tuple[Tensor, Tensor] | None = None,
     factors: tuple[Tensor, Tensor] | None = None,
+    model: PCA | None = None,
 ) -> dict[str, float]:
     """The baseline of a linear code of the same size, fitted to the training data.
 
@@ -148,14 +170,11 @@ def pca(
         density: whether the model's NLL is one of a density over x.
         labels: of train and test, for the nearest-neighbour accuracy of the codes.
         factors: of train and test, for how they lie in the codes.
+        model: what ``fit_pca`` has fitted to train, where that is done already.
     """
     fit, held_out = train.flatten(1).double().numpy(), test.flatten(1).double().numpy()
-    model = PCA(
-        n_components=min(dim, *(side - 1 for side in fit.shape)),
-        svd_solver="full" if fit.shape[1] < 2000 else "randomized",
-        random_state=0,
-    )
-    train_z, test_z = model.fit_transform(fit), model.transform(held_out)
+    model = model or fit_pca(train, dim)
+    train_z, test_z = model.transform(fit), model.transform(held_out)
     found = pictures(
         test, torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype).reshape(test.shape)
     )

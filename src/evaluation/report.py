@@ -1,17 +1,22 @@
 """Numbers of a test beside their trivial baselines, as a dict and as a table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from rich.table import Column, Table
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from src.evaluation import metrics
 from src.evaluation.disentanglement import disentanglement, majority
+from src.evaluation.features import Extractor
+from src.evaluation.samples import compare_samples
 from src.evaluation.sequence_metrics import sequence_values
 from src.models.latents import FrameSequence
 from src.models.vae import VAE
+from src.utils.errors import UserError
 
 # Rows that the baselines are fitted to and that nearest neighbours are looked for in.
 BASELINE_ROWS = 20_000
@@ -27,11 +32,13 @@ class Report:
         values: metric → value.
         baselines: baseline → metric → value.
         warnings: what a reader must know.
+        facts: how some of the values came about.
     """
 
     values: dict[str, float]
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self, stage: str = "test") -> dict[str, Any]:
         """The content of ``results.json``."""
@@ -47,7 +54,7 @@ class Report:
             }
             for name, value in self.values.items()
         }
-        return {"metrics": rows, "warnings": self.warnings}
+        return {"metrics": rows, "warnings": self.warnings, **self.facts}
 
     def table(self, title: str) -> Table:
         """One row a metric, one column a baseline; the best of a row is bold."""
@@ -83,13 +90,14 @@ def posterior_means(model: VAE, x: Tensor, batch_size: int = 256) -> Tensor:
 
 
 @torch.no_grad()
-def batch_sums(model: VAE, x: Tensor, k: int) -> dict[str, Tensor]:
+def batch_sums(model: VAE, batch: dict[str, Tensor], k: int) -> dict[str, Tensor]:
     """Sums over a batch of what the model's own test step does not compute: importance-weighted NLL and SSIM."""
+    x, c = batch["x"], model.condition_of(batch)
     found = {}
-    if model.latent.prior is not None:
-        found["nll"] = -model.log_likelihood(x, k).sum()
+    if model.latent.has_bound and not model.latent.likelihood.pseudo:
+        found["nll"] = -model.log_likelihood(x, k, c).sum()
     if x.dim() in (4, 5):
-        found["ssim"] = metrics.ssim(x, model.reconstruct(x).clamp(0, 1)).sum()
+        found["ssim"] = metrics.ssim(x, model.reconstruct(x, c).clamp(0, 1)).sum()
     return found
 
 
@@ -100,6 +108,7 @@ def summarise(
     test: Tensor,
     labels: tuple[Tensor, Tensor] | None,
     factors: tuple[Tensor, Tensor] | None = None,
+    fit_features: Callable[[], Extractor] | None = None,
 ) -> Report:
     """Complete the values of a test with ELBO, neighbours, baselines and warnings.
 
@@ -109,8 +118,10 @@ def summarise(
         train, test: (N, *shape) as the model sees them.
         labels: of train and test, where there are any.
         factors: (N, F) of train and test, where they are known.
+        fit_features: gives what samples are to be compared by; None leaves their metrics out.
     """
-    if "kl" in values:
+    likelihood = model.latent.likelihood
+    if "kl" in values and not likelihood.pseudo:
         values["elbo"] = -values["recon_nll"] - values["kl"]
     dim = (
         model.encode(test[:1].to(model.device)).mean[0].numel()
@@ -123,10 +134,11 @@ def summarise(
         )
     if factors:
         values |= disentanglement(codes[0], factors[0].numpy(), codes[1], factors[1].numpy())
-    density = bool(getattr(model.latent.likelihood, "normalised", False))
+    density = likelihood.normalised
+    pca = metrics.fit_pca(train, dim)
     baselines = {
         "mean image": metrics.mean_image(train, test, density),
-        f"PCA-{dim}": metrics.pca(train, test, dim, density, labels, factors),
+        f"PCA-{pca.n_components_}": metrics.pca(train, test, dim, density, labels, factors, pca),
     }
     if factors:
         baselines["majority"] = majority(factors[0].numpy(), factors[1].numpy())
@@ -136,20 +148,43 @@ def summarise(
         baselines["neighbour mean"] = pixels
         closing = float((test[:, -1] - test[:, 0]).square().mean())
         baselines["the data"] = {"cyclicity_error": closing}
-    if "nll" not in values:
+    # A log-probability of grey levels has another unit than the log-densities of these baselines.
+    if "nll" not in values or likelihood.discrete:
         for found in baselines.values():
             found.pop("nll", None)
-    warning = (
-        metrics.collapse_warning(values["active_units"], dim, values["kl"])
-        if "kl" in values
-        else None
-    )
+    report = Report(values, baselines)
+    if "kl" in values:
+        collapse = metrics.collapse_warning(values["active_units"], dim, values["kl"])
+        report.warnings += [collapse] if collapse else []
+    if model.latent.metric is not None and not model.latent.metric.is_fitted:
+        report.warnings.append(
+            "the latent metric of the tested weights was never fitted: it is Euclidean; see callbacks.metric"
+        )
+    if fit_features is not None and model.can_sample:
+        try:
+            add_samples(report, model, train, test, labels, pca, fit_features())
+        except UserError as error:
+            report.warnings.append(f"there are no metrics of the samples: {error}")
     order = [name for name in metrics.UNITS if name in values] + sorted(
         name for name in values if name not in metrics.UNITS
     )
-    warnings = [warning] if warning else []
-    if model.latent.metric is not None and not model.latent.metric.is_fitted:
-        warnings.append(
-            "the latent metric of the tested weights was never fitted: it is Euclidean; see callbacks.metric"
-        )
-    return Report({name: values[name] for name in order}, baselines, warnings)
+    report.values = {name: values[name] for name in order}
+    return report
+
+
+def add_samples(
+    report: Report,
+    model: VAE,
+    train: Tensor,
+    test: Tensor,
+    labels: tuple[Tensor, Tensor] | None,
+    pca: PCA,
+    extractor: Extractor,
+) -> None:
+    """Add to a report what ``compare_samples`` finds, and what the samples were compared by."""
+    known = labels[1] if labels else None
+    found, trivial = compare_samples(model, train, test, extractor, pca, known)
+    report.values.update(found)
+    for name, row in trivial.items():
+        report.baselines.setdefault(name, {}).update(row)
+    report.facts["features"] = extractor.facts

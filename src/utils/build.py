@@ -15,6 +15,7 @@ ALLOWED = (
     "src.models.",
     "src.datamodules.",
     "src.callbacks.",
+    "src.evaluation.features.",
     "lightning.pytorch.callbacks.",
     "lightning.pytorch.loggers.",
     "lightning.pytorch.profilers.",
