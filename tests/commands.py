@@ -15,6 +15,10 @@ from omegaconf import OmegaConf, open_dict
 from src.utils.main import CONF, register_resolvers
 
 
+# Groups that the command line places somewhere else than where their files lie.
+PACKAGES = {"sampler": "sampler@model.sampler"}
+
+
 def jobs(command: str) -> list[list[str]]:
     """The overrides of every job that ``python run_experiment.py …`` starts; several with ``-m``."""
     arguments = get_args_parser().parse_args(shlex.split(command)[2:])
@@ -46,5 +50,6 @@ def options() -> Iterator[str]:
     """``group=option`` for every file of conf/ but the root config."""
     for file in sorted(CONF.rglob("*.yaml")):
         *group, option = file.relative_to(CONF).with_suffix("").parts
-        if group and group != ["local"]:
-            yield f"{'/'.join(group)}={option}"
+        # A critic is chosen by the objectives that have one.
+        if group and group not in (["local"], ["model", "critic"]):
+            yield f"{PACKAGES.get(group[0], '/'.join(group))}={option}"

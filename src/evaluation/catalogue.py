@@ -75,7 +75,8 @@ def variants() -> Iterator[Variant]:
             model = build(cfg.model)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             parts = tuple(_parts(cfg, plain))
-            yield Variant(file.stem, *header.groups(), cfg.data.kind, parts, parameters)
+            title, paper, use = header.group("title", "paper", "use")
+            yield Variant(file.stem, title, paper, use, cfg.data.kind, parts, parameters)
 
 
 def _compose(*overrides: str) -> DictConfig:
@@ -106,7 +107,7 @@ def _choices(cfg: DictConfig) -> dict[str, str]:
 def _leaves(node: Any, above: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
         return {above: node}
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in node.items():
         found |= _leaves(value, f"{above}.{key}".lstrip("."))
     return found

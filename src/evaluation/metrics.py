@@ -51,6 +51,8 @@ UNITS = {
     "cyclicity_error": "intensity²",
     "latent_cyclicity_error": "latent²",
     "loop": "latent²",
+    "commitment": "latent²",
+    "codebook_perplexity": "entries",
     "metric_half_logdet_inverse": "nats",
     "metric_log10_condition": "1",
     "num_samples": "samples",

@@ -7,11 +7,22 @@ from typing import Any
 from torch import nn
 
 from src.models.geometry import LearnedMetric
-from src.models.latents import FramesLatent, HamiltonianLatent, Latent, LongitudinalLatent
-from src.models.likelihoods import BernoulliLikelihood
-from src.models.objectives import ELBO, Objective
+from src.models.latents import (
+    ConditionalLatent,
+    FramesLatent,
+    HamiltonianLatent,
+    LadderLatent,
+    Latent,
+    LongitudinalLatent,
+)
+from src.models.objectives import ELBO, AdversarialAutoencoder, FactorVAE, Objective
 from src.models.posteriors import RiemannianGaussian
-from src.models.priors import GaussianProcessPrior, RiemannianPrior, VampPrior
+from src.models.priors import (
+    ConditionalNormal,
+    GaussianProcessPrior,
+    RiemannianPrior,
+    VampPrior,
+)
 from src.utils.build import locate
 from src.utils.errors import UserError
 
@@ -105,10 +116,30 @@ RULES = (
         "run through a network allow; choose model/posterior=diagonal_gaussian and model/prior=standard_normal",
     ),
     Rule(
+        lambda latent, objective: objective.needs_log_q and _posterior(latent, "relaxed", False),
+        "this objective weighs samples by log q(z|x), which relaxed one-hot samples do not have; choose "
+        "model/objective=elbo",
+    ),
+    Rule(
         lambda latent, objective: (
-            objective.needs_normalised and bool(getattr(latent.likelihood, "pseudo", False))
+            not objective.teaches_prior
+            and latent.prior is not None
+            and any(True for _ in latent.prior.parameters())
         ),
-        "this objective weighs samples by their likelihood, and ms_ssim is a score that is none; choose "
+        "this objective only draws from the prior, which would learn nothing; choose one without parameters, such as "
+        "model/prior=standard_normal",
+    ),
+    Rule(
+        lambda latent, objective: (
+            objective.needs_plain_samples
+            and isinstance(latent, HamiltonianLatent | LongitudinalLatent)
+        ),
+        "this objective takes z for a sample of q(z|x), and latents hamiltonian and longitudinal move z on from it; "
+        "choose model/latent=flat or sequence",
+    ),
+    Rule(
+        lambda latent, objective: objective.needs_normalised and bool(latent.likelihood.pseudo),
+        "this objective weighs samples by their likelihood, and msssim is a score that is none; choose "
         "model/likelihood=gaussian",
     ),
     Rule(
@@ -118,6 +149,52 @@ RULES = (
         ),
         "latents hamiltonian and longitudinal move z about freely, off any sphere, ball or grid of codes; choose "
         "model/latent=flat",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent, LadderLatent)
+            and (
+                latent.prior is None
+                or not _posterior(latent, "density")
+                or _support(latent.posterior) != "euclidean"
+                or latent.metric is not None
+            )
+        ),
+        "latent ladder needs a Euclidean prior and a posterior with a density on its top level, and no metric; use "
+        "model/latent=flat",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent, LadderLatent)
+            and (
+                objective.needs_factorised
+                or objective.needs_freezable
+                or isinstance(objective, FactorVAE | AdversarialAutoencoder)
+                or (isinstance(objective, ELBO) and objective.free_bits > 0)
+            )
+        ),
+        "latent ladder ties its levels together, and this objective looks at single dimensions, at a density held "
+        "fixed or through a critic of one level; use model/objective=elbo, iwae, mmd or vae_gan",
+    ),
+    Rule(
+        lambda latent, objective: isinstance(latent, FramesLatent) and objective.needs_vector,
+        "latent frames has a code for every frame, and this objective compares single vectors; choose "
+        "model/latent=sequence",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent.prior, ConditionalNormal)
+            and not isinstance(latent, ConditionalLatent)
+        ),
+        "prior conditional_normal asks for a label, which only model/latent=conditional hands on; choose "
+        "model=conditional_vae",
+    ),
+    Rule(
+        lambda latent, objective: (
+            latent.metric is not None and _support(latent.posterior) != "euclidean"
+        ),
+        "a latent metric is one of R^D, and this posterior lives on a manifold or a grid of codes; choose "
+        "model/metric=none",
     ),
     Rule(
         lambda latent, objective: (
@@ -199,10 +276,19 @@ def check_data(
                 f"model.{part} {network.__name__} takes {' or '.join(kinds)} data, not "
                 f"'{kind}'{frames}; data that fits: {', '.join(fitting(kinds))}"
             )
-    if (
-        locate(model["likelihood"]["_target_"]) is BernoulliLikelihood
-        and data.get("value_range") != "unit"
-    ):
+    likelihood: Any = locate(model["likelihood"]["_target_"])
+    if likelihood.support == "unit" and data.get("value_range") != "unit":
         raise UserError(
-            f"model.likelihood bernoulli needs data in [0, 1]; data that fits: {', '.join(fitting(('image',)))}"
+            f"model.likelihood {likelihood.__name__} needs data in [0, 1]; data that fits: "
+            f"{', '.join(fitting(('image',)))}"
+        )
+    if likelihood.kinds and data["kind"] not in likelihood.kinds:
+        raise UserError(
+            f"model.likelihood {likelihood.__name__} takes {' or '.join(likelihood.kinds)} data, not '{data['kind']}'; "
+            f"data that fits: {', '.join(fitting(likelihood.kinds))}"
+        )
+    if getattr(latent, "condition_key", None) == "label" and not data.get("classes"):
+        raise UserError(
+            f"model.latent {latent.__name__} needs labels, and data={data.get('name')} names no data.classes; "
+            "data that fits: digits, or images with data.classes=<how many>"
         )

@@ -83,7 +83,7 @@ class EvaluationSums:
         decoded = model.latent.decode(draw.q.mean, draw.c)
         error = (decoded.mean - x).abs()
         rows = {name: value.sum() for name, value in terms.values.items()}
-        if model.latent.has_bound:
+        if model.latent.has_bound and draw.p is not None:
             rows["energy_mean"] = (divergence_at_mean(draw.q, draw.p) - decoded.log_prob(x)).sum()
         found = model.latent.diagnostics(x, draw.q.mean, decoded.mean)
         rows |= {name: value.sum() for name, value in found.items()}

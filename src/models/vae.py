@@ -85,7 +85,7 @@ class VAE(LightningModule):
 
     def use_sampler(self, sampler: nn.Module | None) -> None:
         """Let a sampler, once it is fitted, draw what is decoded in the prior's place; None for the prior."""
-        self.sampler = sampler
+        self.sampler: Any = sampler
         self._lend_latent(sampler)
         if sampler is not None:
             sampler.requires_grad_(False)  # it learns when the model has

@@ -1,4 +1,4 @@
-"""Schedules of a weight at known points, and in a real training."""
+"""Schedules of a weight and of a temperature at known points, and in a real training."""
 
 from math import cos, pi
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from src.callbacks.schedules import ScheduleWeight
+from src.callbacks.schedules import AnnealTemperature, ScheduleWeight
 from src.utils.build import build
 from src.utils.errors import UserError
 
@@ -83,7 +83,9 @@ class Weights(Callback):
         self.validation.append(float(pl_module.objective.weight("kl")))
 
 
-def fit(compose_config, tiny_vae, *callbacks: Callback) -> None:
+def fit(
+    compose_config, model, *callbacks: Callback, epochs: int = 2, start: str | None = None
+) -> Trainer:
     data = build(compose_config("data=digits").data)
     quiet = {
         "logger": False,
@@ -92,7 +94,7 @@ def fit(compose_config, tiny_vae, *callbacks: Callback) -> None:
         "enable_model_summary": False,
     }
     limits = {
-        "max_epochs": 2,
+        "max_epochs": epochs,
         "limit_train_batches": 4,
         "limit_val_batches": 1,
         "num_sanity_val_steps": 0,
@@ -105,21 +107,106 @@ def fit(compose_config, tiny_vae, *callbacks: Callback) -> None:
         **quiet,
         **limits,
     )
-    trainer.fit(tiny_vae("model.objective.beta=4"), datamodule=data)
+    trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=start is not None)
+    return trainer
 
 
 def test_a_training_is_warmed_up_and_its_validation_is_not(compose_config, tiny_vae):
     seen = Weights()
-    fit(compose_config, tiny_vae, ScheduleWeight(duration=1.5), seen)
+    fit(compose_config, tiny_vae("model.objective.beta=4"), ScheduleWeight(duration=1.5), seen)
     assert seen.training == pytest.approx([4 * min(step / 6, 1) for step in range(8)])
     assert seen.validation == [4, 4]
 
 
 def test_a_weight_that_the_objective_lacks_is_named(compose_config, tiny_vae):
     with pytest.raises(UserError, match="ELBO has no weight 'kll' to schedule; nearest: 'kl'"):
-        fit(compose_config, tiny_vae, ScheduleWeight(weight="kll", duration=1))
+        fit(compose_config, tiny_vae(), ScheduleWeight(weight="kll", duration=1))
 
 
 def test_the_shipped_callback_schedules_the_kl(compose_config):
     schedule = build(compose_config("callbacks.kl_warmup.duration=10").callbacks.kl_warmup)
     assert torch.tensor(schedule.fraction(5)) == 0.5 and schedule.weight == "kl"
+
+
+class Temperatures(Callback):
+    """Notes the temperature in force in every training batch."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append(float(pl_module.latent.posterior.temperature))
+
+
+def test_the_temperature_falls_by_the_same_factor_in_every_step(compose_config, tiny_vae):
+    noted, model = Temperatures(), tiny_vae("model=gumbel_vae")
+    fit(compose_config, model, AnnealTemperature(start=2.0, end=0.5), noted)
+    assert noted.seen == pytest.approx([2.0 * 0.25 ** (step / 8) for step in range(8)])
+    assert float(model.latent.posterior.temperature) == noted.seen[-1]
+
+
+def test_a_resumed_training_goes_on_with_the_temperature(compose_config, tiny_vae, tmp_path):
+    def anneal() -> AnnealTemperature:
+        return AnnealTemperature(start=1.0, end=0.2, duration=10, unit="step")
+
+    whole, first, second = Temperatures(), Temperatures(), Temperatures()
+    fit(compose_config, tiny_vae("model=gumbel_vae"), anneal(), whole, epochs=3)
+    half = fit(compose_config, tiny_vae("model=gumbel_vae"), anneal(), first, epochs=1)
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    fit(
+        compose_config,
+        tiny_vae("model=gumbel_vae"),
+        anneal(),
+        second,
+        epochs=3,
+        start=str(tmp_path / "half.ckpt"),
+    )
+    assert first.seen + second.seen == whole.seen
+    assert whole.seen[-1] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"end": 0.0}, "end=0.0 and a duration=None must be positive"),
+        ({"duration": 0}, "duration=0 must be positive"),
+        ({"unit": "batch"}, "unit='batch' is unknown; choices: epoch, step"),
+    ],
+)
+def test_impossible_temperatures_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        AnnealTemperature(**settings)
+
+
+def test_a_temperature_needs_relaxed_samples_and_an_end(compose_config, tiny_vae):
+    with pytest.raises(UserError, match="needs a posterior with relaxed samples"):
+        fit(compose_config, tiny_vae(), AnnealTemperature())
+    endless = SimpleNamespace(estimated_stepping_batches=float("inf"))
+    with pytest.raises(UserError, match="sets no end"):
+        AnnealTemperature().on_fit_start(endless, tiny_vae("model=gumbel_vae"))
+    AnnealTemperature(duration=3).on_fit_start(endless, tiny_vae("model=gumbel_vae"))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("gumbel_vae", "temperature"),
+        ("disentangled_beta_vae", "capacity"),
+        ("cyclical_vae", "cyclical"),
+    ],
+)
+def test_a_variant_brings_its_schedule_with_it(compose_config, model, name):
+    chosen = [f"model={model}"]
+    assert name in compose_config(*chosen).callbacks and name not in compose_config().callbacks
+    assert "checkpoint" in compose_config(*chosen).callbacks
+    assert [*compose_config(*chosen, "callbacks=none").callbacks] == [name]
+    assert compose_config(*chosen, f"callbacks.{name}=null").callbacks[name] is None
+    assert compose_config(*chosen, f"callbacks.{name}.duration=7").callbacks[name].duration == 7
+
+
+def test_the_capacity_rises_to_its_target(compose_config, tiny_vae):
+    config = compose_config("model=disentangled_beta_vae", "callbacks.capacity.duration=2")
+    model, schedule = tiny_vae("model=disentangled_beta_vae"), build(config.callbacks.capacity)
+    trainer = SimpleNamespace(global_step=5, num_training_batches=10, accumulate_grad_batches=1)
+    schedule.on_train_batch_start(trainer, model, None, 0)
+    assert float(model.objective.weight("capacity")) == pytest.approx(25 / 4)

@@ -52,7 +52,8 @@ def test_a_vae_gan_keeps_the_adversarial_gradient_from_the_encoder(tiny_vae):
         draw = model.latent.infer(x)
         judge = frozen(model.objective.critic)
         difference = judge(draw.px.mean[0])[1] - judge(x)[1].detach()
-        loss = 0.5 * difference.square().sum(-1).mean()
+        squares = difference.square()
+        loss = 0.5 * squares.sum(-1).mean() / squares.detach().mean()  # σ² is the batch's
         return list(torch.autograd.grad(loss, encoder))
 
     found = gradients(model.objective)

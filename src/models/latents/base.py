@@ -133,7 +133,12 @@ class Latent(nn.Module):
 
 
 def terms_of(q: Distribution) -> dict[str, Tensor]:
-    """The terms that a posterior brings along, such as the commitment of a quantiser, each (B,)."""
+    """The terms that a posterior brings along, such as the commitment of a quantiser, each (B,).
+
+    Where every frame has a code of its own, the mean over them.
+    """
+    if isinstance(q, Independent):
+        return {name: value.mean(-1) for name, value in getattr(q.base_dist, "terms", {}).items()}
     return dict(getattr(q, "terms", {}))
 
 

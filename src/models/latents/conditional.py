@@ -24,12 +24,12 @@ class ConditionalLatent(FlatLatent):
 
     condition_key = "label"
 
-    def __init__(self, condition: nn.Module, **parts: Any) -> None:
+    def __init__(self, condition: Any, **parts: Any) -> None:
         super().__init__(**parts)
         self.condition = condition
+        encoder: Any = self.encoder
         head: Any = getattr(self.posterior, "head", None)
-        wanted = self.encoder.out_features + condition.width
-        if head is not None and head.in_features != wanted:
+        if head is not None and head.in_features != encoder.out_features + condition.width:
             raise UserError(
                 f"model/latent=conditional hands {condition.width} numbers of the label on to posterior and decoder, "
                 "which must be that much wider; choose model=conditional_vae"

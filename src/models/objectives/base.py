@@ -52,7 +52,9 @@ class Objective(nn.Module):
     What an objective asks of the parts is told by class attributes, which ``src.models.compat`` reads:
     ``needs_density`` of the posterior, also ``needs_density_elsewhere`` than at its own samples, ``needs_factorised``
     into dimensions, and ``needs_freezable``: rebuilt with its parameters detached; ``needs_prior``;
-    ``needs_normalised`` likelihood.
+    ``needs_normalised`` likelihood; ``needs_vector``: one code (D,) a data point; ``needs_plain_samples`` of q(z | x),
+    and ``needs_log_q`` at them, where a closed-form KL will not do. ``teaches_prior`` is false for one that only draws
+    from the prior.
 
     Attributes:
         num_train: samples of the training split; 0 until a training or a test has begun.
@@ -69,6 +71,10 @@ class Objective(nn.Module):
     needs_freezable = False
     needs_prior = True
     needs_normalised = False
+    needs_vector = False
+    needs_plain_samples = False
+    needs_log_q = False
+    teaches_prior = True
     num_train: Tensor
 
     def __init__(

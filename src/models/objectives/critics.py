@@ -6,7 +6,8 @@ the gradient that it would get alone, and accumulation, clipping, compilation an
 other model. Letters: k samples, B batch, D latent dimensions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import pi
 from typing import Any
 
 import torch
@@ -47,9 +48,16 @@ class CriticObjective(Objective):
         options: of ``Objective``.
     """
 
-    def __init__(self, critic: nn.Module, critic_optimizer: Mapping[str, Any], **options: Any) -> None:
+    def __init__(
+        self, critic: nn.Module, critic_optimizer: Mapping[str, Any], **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.critic, self.critic_optimizer = Critic(critic), dict(critic_optimizer)
+        self.critic = Critic(critic)
+        # Plain values: they go into the checkpoint with the optimiser's state.
+        self.critic_optimizer = {
+            name: [*value] if isinstance(value, Sequence) else value
+            for name, value in critic_optimizer.items()
+        }
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """What only ``critic_loss`` teaches."""
@@ -85,6 +93,8 @@ class FactorVAE(CriticObjective):
         beta: weight of the KL.
         terms: weights of the latent's own terms.
     """
+
+    needs_vector = True
 
     def __init__(
         self,
@@ -126,6 +136,8 @@ class AdversarialAutoencoder(CriticObjective):
     """
 
     needs_density = False
+    needs_vector = True
+    teaches_prior = False
 
     def __init__(
         self,
@@ -134,7 +146,9 @@ class AdversarialAutoencoder(CriticObjective):
         adversarial: float = 1.0,
         terms: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(critic, critic_optimizer, weights={"adversarial": adversarial}, terms=terms)
+        super().__init__(
+            critic, critic_optimizer, weights={"adversarial": adversarial}, terms=terms
+        )
 
     def forward(self, draw: Draw) -> Terms:
         logits, _ = frozen(self.critic)(draw.z[0])
@@ -154,12 +168,14 @@ def prior_samples(draw: Draw) -> Tensor:
 
 
 class VAEGAN(CriticObjective):
-    r"""KL + −log N(D_l(x); D_l(x̃), I), with an adversarial loss of the decoder (Larsen et al. 2016, arXiv:1512.09300).
+    r"""KL + −log N(D_l(x); D_l(x̃), σ²), with an adversarial loss of the decoder (Larsen et al. 2016, arXiv:1512.09300).
 
     The likelihood lives in the features D_l of a critic that tells pictures from reconstructions x̃ and samples x_p.
     Three routes: the encoder gets KL + features, the decoder γ · features + the adversarial terms of x̃ and x_p, the
     critic its own loss. What the encoder must not get from the live decoder's loss is taken back by one that holds the
-    decoder fixed. ``recon_nll``, in pixels, is only reported. The authors saturate; these generator losses do not.
+    decoder fixed. ``recon_nll``, in pixels, is only reported. The authors' generator losses saturate, these do not;
+    their σ is 1, which leaves the scale of the features to the critic and the codes to the KL, here σ² is the batch's
+    maximum-likelihood value, as in ``GaussianLikelihood``.
 
     Args:
         critic, critic_optimizer: see ``CriticObjective``; the critic's body sees pictures.
@@ -187,8 +203,14 @@ class VAEGAN(CriticObjective):
     def forward(self, draw: Draw) -> Terms:
         judge = frozen(self.critic)
         seen = judge(draw.x)[1].detach()
-        logits, live = self._judged(judge, draw.px, seen)
-        fixed_logits, fixed = self._judged(judge, frozen(self._latent[0])(draw.z, draw.c), seen)
+        logits, squares = self._judged(judge, draw.px, seen)
+        fixed_logits, fixed_squares = self._judged(
+            judge, frozen(self._latent[0])(draw.z, draw.c), seen
+        )
+        size = seen.shape[1]
+        variance = squares.detach().mean().clamp_min(1e-6) / size
+        constant = 0.5 * size * (2 * pi * variance).log()
+        live, fixed = (0.5 * value / variance + constant for value in (squares, fixed_squares))
         adversarial = softplus(-logits) + softplus(-judge(self._pictures_of_prior(draw))[0])
         values = {
             "recon_nll": -draw.log_px.mean(0),
@@ -201,13 +223,13 @@ class VAEGAN(CriticObjective):
             "feature_nll": self.gamma * live + (1 - self.gamma) * fixed,
             "adversarial": adversarial - softplus(-fixed_logits),
         }
-        weights = {"kl": self.weight("kl"), "feature_nll": 1.0, "adversarial": 1.0}
-        return Terms(values, weights | self.latent_weights(draw), penalties)
+        weights = {"kl": self.weight("kl"), **self.latent_weights(draw)}
+        return Terms(values, {"feature_nll": 1.0, "adversarial": 1.0, **weights}, penalties)
 
     def _judged(self, judge: Any, px: Distribution, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B,) and ½‖D_l(x) − D_l(x̃)‖² (B,) of the first sample's reconstruction."""
+        """Logits (B,) and ‖D_l(x) − D_l(x̃)‖² (B,) of the first sample's reconstruction."""
         logits, features = judge(px.mean[0])
-        return logits, 0.5 * (features - seen).square().sum(-1)
+        return logits, (features - seen).square().sum(-1)
 
     def _pictures_of_prior(self, draw: Draw) -> Tensor:
         return self._latent[0](prior_samples(draw), draw.c).mean

@@ -92,8 +92,10 @@ def fit_by_gradient(
             return float(loss(*(column[held] for column in data)).mean())
 
     best, state = score(), deepcopy(module.state_dict())
-    optimizer = torch.optim.Adam(module.parameters(), lr) if [*module.parameters()] else None
-    for _ in range(epochs if optimizer else 0):
+    if not [*module.parameters()]:
+        return best
+    optimizer = torch.optim.Adam(module.parameters(), lr)
+    for _ in range(epochs):
         module.train()
         for batch in rows[torch.randperm(len(rows), device=rows.device)].split(batch_size):
             found = loss(*(column[batch] for column in data)).mean()
