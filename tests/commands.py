@@ -14,7 +14,6 @@ from omegaconf import OmegaConf, open_dict
 
 from src.utils.main import CONF, register_resolvers
 
-
 # Groups that the command line places somewhere else than where their files lie.
 PACKAGES = {"sampler": "sampler@model.sampler"}
 

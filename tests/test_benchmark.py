@@ -35,9 +35,10 @@ def test_without_a_name_the_benchmarks_are_listed() -> None:
         "one_process",
         "configuration",
         "geometry",
+        "zoo",
     ]
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in ("training", "one_process", "configuration", "geometry"):
+    for name in ("training", "one_process", "configuration", "geometry", "zoo"):
         assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1
 
 
@@ -52,6 +53,46 @@ def test_both_sides_of_the_geometry_compute_the_same() -> None:
         "assert torch.allclose(own.half_logdet_inverse(z), m.half_logdet_inverse(z), atol=1e-2)\n"
         "ratio, details = g.chain_directions()\n"
         "assert ratio > 0 and details['plain_ms'] > 0 and len(g.ROWS) == 8"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_without_pythae_the_zoo_says_how_to_install_it() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'scripts'); sys.modules['pythae'] = None; import benchmark\n"
+        "sys.argv = ['benchmark.py', 'zoo']; benchmark.main()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: the zoo is compared with Pythae" in done.stderr and ".[pythae]" in done.stderr
+
+
+def test_our_side_of_the_zoo_takes_steps_and_every_row_has_its_config() -> None:
+    code = (
+        "import sys; sys.path[:0] = ['.', 'scripts']; import zoo_benchmark as z, torch\n"
+        "assert all((z.CONF / 'model' / f'{row.ours}.yaml').exists() for row in z.ROWS)\n"
+        "model, x = z.our_model(next(row for row in z.ROWS if row.ours == 'vamp')), z.pictures()\n"
+        "assert len(model.latent.prior.inputs) == 50\n"
+        "z.CHUNK = 0.0; ours, bare = (z.Chunks(step(model), x) for step in (z.our_step, z.bare_step))\n"
+        "first = ours.loss; [ours.time() for _ in range(20)]; bare.time()\n"
+        "assert ours.loss < first and len(ours.spent) == 20 and bare.spent[0] > 0"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_step_of_pythaes_own_model_is_timed_beside_ours() -> None:
+    pytest.importorskip("pythae")
+    code = (
+        "import sys; sys.path[:0] = ['.', 'scripts']; import zoo_benchmark as z\n"
+        "z.ROUNDS = 3\n"
+        "rows = {row.ours: z.cells(row) for row in z.ROWS if row.ours in ('piwae', 'aae', 'rq_vae')}\n"
+        "assert all(len(cells) == len(z.HEADER) for cells in rows.values())\n"
+        "assert float(rows['aae'][6]) > 0 and 'not in Pythae' in rows['rq_vae'][2]"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -1,10 +1,13 @@
 """What README.md and docs/ tell a person to do works."""
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.commands import jobs, resolved
@@ -12,6 +15,7 @@ from tests.commands import jobs, resolved
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OWN_CONFIG = re.compile(r"^# conf/(\S+)\n", re.MULTILINE)
+OWN_MODULE = re.compile(r"^# (src/\S+)\.py\n")
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -37,7 +41,10 @@ def lines(*languages: str) -> list[str]:
 
 @pytest.fixture
 def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with ``pictures/`` in it and the config files that the documents show, as the working directory."""
+    """A directory with ``pictures/`` in it and the config files that the documents show, as the working directory.
+
+    The modules that they show can be imported.
+    """
     (tmp_path / "pictures").mkdir()
     rng = np.random.default_rng(0)
     for number in range(3):
@@ -50,6 +57,11 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 file = tmp_path / "conf" / named[1]
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(block, encoding="utf-8")
+        for block in blocks(document, "python"):
+            if named := OWN_MODULE.match(block):
+                module = ModuleType(named[1].replace("/", "."))
+                exec(block, vars(module))
+                monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -68,6 +80,30 @@ def test_every_run_command_composes_and_names_settings_that_exist(
         cfg = resolved(overrides, a_users_folder / "run", a_users_folder / "conf")
         check_signatures(cfg)
         check_data(cfg["model"], cfg["data"], data_configs)
+
+
+@pytest.mark.parametrize("choice", ["model=robust_iwae", "model/prior=laplace"])
+def test_the_guide_s_own_variant_and_part_learn(choice: str, a_users_folder: Path) -> None:
+    from src.datamodules import DigitsDataModule
+    from src.utils.build import build
+
+    data = DigitsDataModule(name="digits", shape=[1, 8, 8], kind="image")
+    data.setup()
+    x = data.floats("train", 256)
+    cfg = resolved([choice], a_users_folder / "run", a_users_folder / "conf")
+    model = build(cfg["model"])
+    optimizer = model.configure_optimizers()
+    losses = []
+    for _ in range(20):
+        loss, _ = model.losses(x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-3:]) < sum(losses[:3])
+    assert torch.isfinite(model.eval().log_likelihood(x[:4], 2)).all()
+    named = {"model=robust_iwae": "LaplaceLikelihood", "model/prior=laplace": "LaplacePrior"}
+    assert named[choice] in {type(part).__name__ for part in model.latent.children()}
 
 
 def test_there_is_nothing_in_a_bash_block_that_no_test_knows() -> None:

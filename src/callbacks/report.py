@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from src.evaluation.features import Features
+from src.evaluation.metrics import trained_parameters
 from src.evaluation.report import BASELINE_ELEMENTS, BASELINE_ROWS, Report, batch_sums, summarise
 from src.runs.reading import Run
 from src.runs.record import RESULTS_FILE, write_json
@@ -90,7 +91,7 @@ class TestReport(Callback):
         facts = {
             "importance_samples": self.k,
             "baseline_rows": [len(train), len(test)],
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "parameters": trained_parameters(model),
             "epoch_seconds": epoch_seconds(self.directory),
         }
         content = self.report.as_dict() | facts | self.extra

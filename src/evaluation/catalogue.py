@@ -1,13 +1,15 @@
 """The catalogue of variants: what ``docs/models.md`` says comes from ``conf/model`` and the models built there."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from src.evaluation.metrics import trained_parameters
 from src.utils.build import build
 from src.utils.errors import UserError
 from src.utils.main import CONF, register_resolvers
@@ -44,7 +46,7 @@ class Variant:
         title, paper, use: from the file's first two lines.
         kind: of the data that it chooses: image, sequence, …
         parts: what differs from ``vae``: options of groups, then settings.
-        parameters: on the data that it chooses.
+        parameters: that its training learns, on the data that it chooses; a sampler's come later.
     """
 
     name: str
@@ -56,13 +58,15 @@ class Variant:
     parameters: int
 
 
-def variants() -> Iterator[Variant]:
+@cache
+def variants() -> tuple[Variant, ...]:
     """Every variant, in the order of names.
 
     Raises:
         UserError: a file does not begin with its two lines.
     """
     register_resolvers()
+    found = []
     with initialize_config_dir(str(CONF)):
         plain = _compose("vae")
         for file in sorted((CONF / "model").glob("*.yaml")):
@@ -72,11 +76,12 @@ def variants() -> Iterator[Variant]:
                     f"conf/model/{file.name} must begin with '# Name: Authors year, title, arXiv:….' and '# Use: ….'"
                 )
             cfg = _compose(file.stem)
-            model = build(cfg.model)
-            parameters = sum(parameter.numel() for parameter in model.parameters())
+            parameters = trained_parameters(build(cfg.model))
             parts = tuple(_parts(cfg, plain))
             title, paper, use = header.group("title", "paper", "use")
-            yield Variant(file.stem, title, paper, use, cfg.data.kind, parts, parameters)
+            use = use[0].lower() + use[1:] if use[1].islower() else use
+            found.append(Variant(file.stem, title, paper, use, cfg.data.kind, parts, parameters))
+    return tuple(found)
 
 
 def _compose(*overrides: str) -> DictConfig:
@@ -93,8 +98,12 @@ def _parts(cfg: DictConfig, plain: DictConfig) -> Iterator[str]:
     same = _compose("vae", *(f"{key}={option}" for key, option in others.items()))
     mine, theirs = (_leaves(OmegaConf.to_container(each.model)) for each in (cfg, same))
     for key, value in mine.items():
-        if key != "name" and theirs.get(key) != value:
+        follows = isinstance(value, str) and "${" in value  # a size that other settings decide
+        if key != "name" and theirs.get(key) != value and not follows:
             yield f"{key}={value}"
+    for key in cfg.callbacks:
+        if key not in plain.callbacks:
+            yield f"callbacks.{key}"
 
 
 def _choices(cfg: DictConfig) -> dict[str, str]:
@@ -115,7 +124,7 @@ def _leaves(node: Any, above: str = "") -> dict[str, Any]:
 
 def page() -> str:
     """``docs/models.md``."""
-    found = list(variants())
+    found = variants()
     parts = [PREAMBLE]
     for kind in dict.fromkeys(["image", *(variant.kind for variant in found)]):
         of_kind = [variant for variant in found if variant.kind == kind]
@@ -124,7 +133,7 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _table(rows: list[Variant], data: str) -> str:
+def _table(rows: Sequence[Variant], data: str) -> str:
     head = f"| `model=` | paper | parts | use | parameters on `{data}` |\n|---|---|---|---|---|\n"
     lines = [
         f"| `{v.name}` | {v.title}: {v.paper} | {', '.join(f'`{p}`' for p in v.parts)} | {v.use} | {v.parameters:,} |"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from src.evaluation.disentanglement import disentanglement
@@ -206,6 +206,11 @@ def ppca_nll(model: PCA, fit: np.ndarray, held_out: np.ndarray) -> float:
     squares = (np.square(along) / kept).sum(1) + outside / noise
     logdet = np.log(kept).sum() + (size - len(kept)) * math.log(noise)
     return float(0.5 * (squares.mean() + logdet + size * math.log(2 * math.pi)))
+
+
+def trained_parameters(model: nn.Module) -> int:
+    """How many numbers the training of a model learns; a sampler is fitted later."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def collapse_warning(active_units: float, latent_dim: int, kl: float) -> str | None:

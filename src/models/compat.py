@@ -155,12 +155,13 @@ RULES = (
             isinstance(latent, LadderLatent)
             and (
                 latent.prior is None
-                or not _posterior(latent, "density")
+                or not (_posterior(latent, "density") and _posterior(latent, "density_elsewhere"))
                 or _support(latent.posterior) != "euclidean"
                 or latent.metric is not None
             )
         ),
-        "latent ladder needs a Euclidean prior and a posterior with a density on its top level, and no metric; use "
+        "latent ladder needs a Euclidean prior and a posterior with a density everywhere on its top level, and no "
+        "metric; use "
         "model/latent=flat",
     ),
     Rule(

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from scipy.stats import t as student
 
-from src.evaluation.comparison import Interval, finished_runs, intervals, markdown
+from src.evaluation.comparison import Interval, by_model, finished_runs, intervals, markdown
 from src.utils.errors import UserError
 
 
@@ -108,4 +108,28 @@ def test_runs_of_one_name_must_be_one_experiment(tmp_path):
 
 def test_no_finished_run_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no finished run"):
+        finished_runs([tmp_path])
+
+
+def test_many_models_get_a_row_each_with_facts_and_baselines_below(tmp_path):
+    for model, mse in (("vae", 0.1), ("ae", 0.05)):
+        write_run(tmp_path, model, 0, mse)
+        file = tmp_path / f"{model}_0" / "results.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"parameters": 7_000_000}))
+    lines = by_model(finished_runs([tmp_path]), ["mse", "parameters", "nll"]).splitlines()
+    assert lines[0] == "| model | `mse` | `parameters` | `nll` |"
+    assert lines[2:] == [
+        "| `ae` | 0.05 | 7000000 |  |",
+        "| `vae` | 0.1 | 7000000 |  |",
+        "| *mean image* | 0.5 |  |  |",
+    ]
+
+
+def test_samples_seen_through_different_features_are_not_compared(tmp_path):
+    for model, name in (("vae", "classifier"), ("ae", "pixels")):
+        write_run(tmp_path, model, 0, 0.1)
+        file = tmp_path / f"{model}_0" / "results.json"
+        content = json.loads(file.read_text()) | {"features": {"name": name, "data": "x"}}
+        file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="compares samples by the features"):
         finished_runs([tmp_path])

@@ -16,7 +16,9 @@ def evaluated(model) -> Report:
     with torch.no_grad():
         model.evaluation_step({"x": TEST})
     values = {name: float(value) for name, value in model.sums.pop(lambda total: total).items()}
-    values |= {name: float(total) / len(TEST) for name, total in batch_sums(model, {"x": TEST}, 4).items()}
+    values |= {
+        name: float(total) / len(TEST) for name, total in batch_sums(model, {"x": TEST}, 4).items()
+    }
     return summarise(model, values, TRAIN, TEST, LABELS)
 
 

@@ -218,6 +218,7 @@ class SplineBlock(Flow):
         return (second, first) if self.reverse else (first, second)
 
     def _whole(self, kept: Tensor, moved: Tensor) -> Tensor:
+        kept = kept.expand(*moved.shape[:-1], -1)  # moved also has the batch of the context
         return torch.cat((moved, kept) if self.reverse else (kept, moved), -1)
 
     def _splines(self, kept: Tensor, context: Tensor | None) -> Any:
