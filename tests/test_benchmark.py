@@ -10,6 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
 @pytest.mark.parametrize("one_process", [False, True])
 def test_a_tiny_training_is_timed_on_both_sides(one_process: bool) -> None:
     code = (
@@ -18,9 +23,7 @@ def test_a_tiny_training_is_timed_on_both_sides(one_process: bool) -> None:
         f"t = b.time_training(w, {one_process})\n"
         "print(t.ratio, len(t.ours), len(t.bare), len(t.row()) == len(b.HEADER))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = run_python(code)
     assert done.returncode == 0, done.stderr[-2000:]
     ratio, ours, bare, fits = done.stdout.split()
     assert math.isfinite(float(ratio)) and float(ratio) > 0
@@ -54,8 +57,7 @@ def test_both_sides_of_the_geometry_compute_the_same() -> None:
         "ratio, details = g.chain_directions()\n"
         "assert ratio > 0 and details['plain_ms'] > 0 and len(g.ROWS) == 8"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -64,8 +66,7 @@ def test_without_pythae_the_zoo_says_how_to_install_it() -> None:
         "import sys; sys.path.insert(0, 'scripts'); sys.modules['pythae'] = None; import benchmark\n"
         "sys.argv = ['benchmark.py', 'zoo']; benchmark.main()"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run_python(code)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: the zoo is compared with Pythae" in done.stderr and ".[pythae]" in done.stderr
 
@@ -80,8 +81,7 @@ def test_our_side_of_the_zoo_takes_steps_and_every_row_has_its_config() -> None:
         "first = ours.loss; [ours.time() for _ in range(20)]; bare.time()\n"
         "assert ours.loss < first and len(ours.spent) == 20 and bare.spent[0] > 0"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -94,6 +94,5 @@ def test_a_step_of_pythaes_own_model_is_timed_beside_ours() -> None:
         "assert all(len(cells) == len(z.HEADER) for cells in rows.values())\n"
         "assert float(rows['aae'][6]) > 0 and 'not in Pythae' in rows['rq_vae'][2]"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr[-2000:]
