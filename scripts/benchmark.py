@@ -32,6 +32,7 @@ from src.datamodules.loader import BatchLoader
 from src.experiment import assemble, quiet_libraries
 from src.runs.record import RunRecord, write_atomic
 from src.utils.build import build
+from src.utils.errors import UserError
 from src.utils.main import CONF, register_resolvers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -396,11 +397,20 @@ def geometry() -> tuple[list[str], list[list[str]]]:
     return table()
 
 
+def zoo() -> tuple[list[str], list[list[str]]]:
+    """A training step of our variants against Pythae's own models."""
+    from zoo_benchmark import table
+
+    torch.set_num_threads(1)
+    return table()
+
+
 BENCHMARKS: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
     "training": training,
     "one_process": one_process,
     "configuration": configuration,
     "geometry": geometry,
+    "zoo": zoo,
 }
 
 
@@ -430,7 +440,10 @@ def main() -> None:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark '{name}'; choices: {', '.join(BENCHMARKS)}")
     for name in arguments.name:
-        header, rows = BENCHMARKS[name]()
+        try:
+            header, rows = BENCHMARKS[name]()
+        except UserError as error:
+            sys.exit(f"error: {error}")
         table = RichTable(*header, title=name)
         for row in rows:
             table.add_row(*row)

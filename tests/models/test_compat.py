@@ -80,10 +80,24 @@ def test_data_of_another_kind_names_the_data_that_fits(tiny_config):
 def test_bernoulli_needs_the_unit_interval(tiny_config):
     model = tiny_config("model/likelihood=bernoulli")
     with pytest.raises(
-        UserError, match=r"bernoulli needs data in \[0, 1\]; data that fits: .*digits"
+        UserError, match=r"Bernoulli\w+ needs data in \[0, 1\]; data that fits: .*digits"
     ):
         check_data(model, {"kind": "vector", "value_range": "real"}, data_configs)
     check_data(model, {"kind": "vector", "value_range": "unit"}, data_configs)
+
+
+def test_a_score_of_pictures_needs_pictures(tiny_config):
+    with pytest.raises(UserError, match=r"MSSSIM\w+ takes image or sequence data, not 'vector'"):
+        check_data(
+            tiny_config("model=msssim_vae"), {"kind": "vector", "value_range": "unit"}, data_configs
+        )
+
+
+def test_a_conditional_model_needs_labels(tiny_config):
+    model, data = tiny_config("model=conditional_vae"), {"kind": "image", "value_range": "unit"}
+    with pytest.raises(UserError, match=r"needs labels.*data.classes"):
+        check_data(model, data | {"name": "images", "classes": None}, data_configs)
+    check_data(model, data | {"name": "images", "classes": 3}, data_configs)
 
 
 def test_every_network_fits_some_shipped_data(compose_config):

@@ -4,7 +4,7 @@ Letters: k samples, B batch, D latent dimensions; z and the momentum ρ are (k, 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,8 +103,9 @@ class HamiltonianLatent(FlatLatent):
     ) -> tuple[Tensor, Tensor]:
         momentum = space.momentum(z, noise) / math.sqrt(self.beta_zero)
         previous = math.sqrt(self.beta_zero)
+        slope = self._slope(x, z, c)
         for step in range(1, self.steps + 1):
-            z, momentum = self._leapfrog(x, z, momentum, space, c)
+            z, momentum, slope = self._leapfrog(x, z, momentum, slope, space, c)
             root = self._root_temperature(step)
             momentum, previous = momentum * (previous / root), root
         return z, momentum
@@ -115,32 +116,45 @@ class HamiltonianLatent(FlatLatent):
         return 1 / ((1 - start) * (step / self.steps) ** 2 + start)
 
     def _leapfrog(
-        self, x: Tensor, z: Tensor, momentum: Tensor, space: "_Space", c: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        x: Tensor,
+        z: Tensor,
+        momentum: Tensor,
+        slope: Tensor,
+        space: "_Space",
+        c: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step from z, whose slope is known: the next z, momentum and slope."""
         half = 0.5 * self.step_size
         iterations = 1 if space.flat else FIXED_POINT_ITERATIONS
         kicked = momentum
         for _ in range(iterations):
-            kicked = momentum - half * self._force(x, z, kicked, space, c)
+            kicked = momentum - half * (slope + self._metric_force(z, kicked, space))
         velocity = space.velocity(z, kicked)
         moved = z
         for _ in range(iterations):
             moved = z + half * (velocity + space.velocity(moved, kicked))
-        return moved, kicked - half * self._force(x, moved, kicked, space, c)
+        slope = self._slope(x, moved, c)
+        force = slope + self._metric_force(moved, kicked, space)
+        return moved, kicked - half * force, slope
 
-    def _force(
-        self, x: Tensor, z: Tensor, momentum: Tensor, space: "_Space", c: Tensor | None
-    ) -> Tensor:
-        """∂H/∂z at a fixed momentum."""
-        # A copy, because the momentum may itself depend on z, and that dependence is not to be differentiated here.
-        at = z.clone() if z.requires_grad else z.detach().requires_grad_()
+    def _slope(self, x: Tensor, z: Tensor, c: Tensor | None) -> Tensor:
+        """∂/∂z of −log p(x, z): the costly part of the force, which no momentum changes."""
         prior = self.prior_over_z(c)
         assert prior is not None
-        energy = -self.decode(at, c).log_prob(x) - prior.log_prob(at)
-        if not space.flat:
-            energy = energy - space.log_density(space.at(at), momentum)
+        return self._gradient(z, lambda at: -self.decode(at, c).log_prob(x) - prior.log_prob(at))
+
+    def _metric_force(self, z: Tensor, momentum: Tensor, space: "_Space") -> Tensor | float:
+        """∂/∂z of −log N(ρ; 0, G(z)) at a fixed momentum; none without a metric."""
+        if space.flat:
+            return 0.0
+        return self._gradient(z, lambda at: -space.log_density(space.at(at), momentum))
+
+    def _gradient(self, z: Tensor, energy: Callable[[Tensor], Tensor]) -> Tensor:
+        # At a copy, because the momentum may itself depend on z, and that dependence is not to be differentiated here.
+        at = z.clone() if z.requires_grad else z.detach().requires_grad_()
         # With the graph, so that training differentiates through the dynamics.
-        (gradient,) = torch.autograd.grad(energy.sum(), at, create_graph=self.training)
+        (gradient,) = torch.autograd.grad(energy(at).sum(), at, create_graph=self.training)
         return gradient
 
 

@@ -5,7 +5,7 @@ from math import log, pi
 
 import torch
 from torch import Tensor, distributed
-from torch.distributions import Bernoulli, Distribution, Laplace, Normal
+from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
 from torch.nn.functional import mse_loss
 
 from src.models.likelihoods.base import AroundPicture, Likelihood, Scale, ScaledLikelihood
@@ -24,16 +24,38 @@ class OptimalGaussian(AroundPicture):
         self.likelihood = likelihood
 
     def log_prob(self, value: Tensor) -> Tensor:
-        squares = (
-            mse_loss(self.loc, value.expand_as(self.loc), reduction="none")
-            .flatten(len(self.batch_shape))
-            .sum(-1)
-        )
+        squares = _squares(self.loc, value, len(self.event_shape))
         size = self.event_shape.numel()
         variance = _of_all_processes((squares.mean() / size).clamp_min(1e-6))
         self.likelihood.observe(variance.detach())
         score = torch.add(squares / variance, variance.log(), alpha=size)
         return -0.5 * (score + size * log(2 * pi))
+
+
+class OneScaleGaussian(Independent):
+    """N(x; mean, σ²I): with one σ the density takes two passes over the data, where a normal's takes six.
+
+    Args:
+        mean: (…, *shape).
+        sigma: ().
+        event_dim: axes of the data.
+    """
+
+    def __init__(self, mean: Tensor, sigma: Tensor, event_dim: int) -> None:
+        elements = Normal(mean, sigma.expand_as(mean), validate_args=False)
+        super().__init__(elements, event_dim, validate_args=False)
+        self.sigma = sigma
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        squares = _squares(self.base_dist.loc, value, len(self.event_shape))
+        size = self.event_shape.numel()
+        return -0.5 * (squares / self.sigma.square() + size * (2 * self.sigma.log() + log(2 * pi)))
+
+
+def _squares(mean: Tensor, value: Tensor, event_dim: int) -> Tensor:
+    """Σ (value − mean)² over the last ``event_dim`` axes."""
+    pair = torch.broadcast_tensors(mean, value)
+    return mse_loss(*pair, reduction="none").flatten(-event_dim).sum(-1)
 
 
 def _of_all_processes(variance: Tensor) -> Tensor:
@@ -69,6 +91,7 @@ class GaussianLikelihood(ScaledLikelihood):
     scales = ("fixed", "learned", "per_pixel", "optimal")
     log_name = "log_sigma"
     running_variance: Tensor
+    log_sigma: Tensor
 
     def __init__(
         self,
@@ -90,12 +113,14 @@ class GaussianLikelihood(ScaledLikelihood):
             self.running_variance.lerp_(variance, self.momentum)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
-        mean, sigma = self.location_and_scale(features)
+        if self.scale == "per_pixel":
+            mean, sigma = self.location_and_scale(features)
+            return self.over_data(Normal(mean, sigma, validate_args=False))
+        mean = self.parts(features)[0]
         if self.scale == "optimal" and self.training:
             return OptimalGaussian(mean, self, self.event_dim)
-        if self.scale == "optimal":
-            sigma = self.running_variance.sqrt().expand_as(mean)
-        return self.over_data(Normal(mean, sigma, validate_args=False))
+        sigma = self.running_variance.sqrt() if self.scale == "optimal" else self.log_sigma.exp()
+        return OneScaleGaussian(mean, sigma, self.event_dim)
 
 
 class LaplaceLikelihood(ScaledLikelihood):
