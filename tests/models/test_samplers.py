@@ -86,9 +86,7 @@ def test_what_is_kept_is_the_best_on_what_is_held_out():
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(module.weight)
     x = torch.ones(100, 1)
-    best = fit_by_gradient(
-        module, lambda rows: (module(rows) - 1.5)[:, 0] ** 2, (x,), 3, 90, lr=10.0
-    )
+    best = fit_by_gradient(module, lambda rows: (module(rows) - 1.5)[:, 0] ** 2, x, 3, 90, lr=10.0)
     assert float((module(x[:1]) - 1.5) ** 2) == pytest.approx(best) and best == pytest.approx(0.25)
 
 

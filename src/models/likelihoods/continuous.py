@@ -54,8 +54,8 @@ class OneScaleGaussian(Independent):
 
 def _squares(mean: Tensor, value: Tensor, event_dim: int) -> Tensor:
     """Σ (value − mean)² over the last ``event_dim`` axes."""
-    pair = torch.broadcast_tensors(mean, value)
-    return mse_loss(*pair, reduction="none").flatten(-event_dim).sum(-1)
+    mean, value = torch.broadcast_tensors(mean, value)
+    return mse_loss(mean, value, reduction="none").flatten(-event_dim).sum(-1)
 
 
 def _of_all_processes(variance: Tensor) -> Tensor:

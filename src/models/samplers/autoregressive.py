@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from src.models.posteriors import CodedPosterior
-from src.models.samplers.base import Sampler, fit_by_gradient
+from src.models.samplers.base import LearnedSampler
 from src.utils.errors import UserError
 
 BATCH = 512
 
 
-class AutoregressiveSampler(Sampler):
+class AutoregressiveSampler(LearnedSampler):
     """p(code) = Π_i p(code_i | code_1 … code_{i−1}), by a recurrent network over the codes of the training data.
 
     The prior that van den Oord et al. (2017, arXiv:1711.00937) fit after the autoencoder. Theirs is a PixelCNN, since
@@ -39,9 +39,8 @@ class AutoregressiveSampler(Sampler):
         lr: float = 3e-3,
         dropout: float = 0.2,
     ) -> None:
-        super().__init__()
+        super().__init__(epochs, batch_size, lr)
         self.dim, self.width, self.dropout = dim, width, nn.Dropout(dropout)
-        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
         self._latent: tuple[Any, ...] = ()
 
     def borrow_latent(self, latent: nn.Module) -> None:
@@ -94,14 +93,7 @@ class AutoregressiveSampler(Sampler):
 
     def _fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
         codes = self._encode(x)
-        nll = fit_by_gradient(
-            self,
-            lambda rows: -self.log_mass(rows),
-            (codes,),
-            self.epochs,
-            self.batch_size,
-            self.lr,
-        )
+        nll = self.learn(self, lambda rows: -self.log_mass(rows), codes)
         return {"nll": nll, "nll_uniform": codes.shape[1] * log(self.posterior.codebook_size)}
 
     @torch.no_grad()
@@ -109,7 +101,8 @@ class AutoregressiveSampler(Sampler):
         latent = self._latent[0]
         was_training = latent.training
         latent.eval()  # in training the codebooks would follow
-        codes = [latent.encode(rows).codes.flatten(1) for rows in x.split(BATCH)]
+        device = self.places.device
+        codes = [latent.encode(rows.to(device)).codes.flatten(1) for rows in x.split(BATCH)]
         latent.train(was_training)
         return torch.cat(codes)
 

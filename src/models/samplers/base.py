@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,31 +66,77 @@ class Sampler(nn.Module):
             )
 
 
+class LearnedSampler(Sampler):
+    """Base of the samplers that learn by gradient descent; the epoch that is best on held-out codes is kept.
+
+    Args:
+        epochs, batch_size, lr: of Adam.
+    """
+
+    def __init__(self, epochs: int, batch_size: int, lr: float) -> None:
+        super().__init__()
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+
+    def learn(self, module: nn.Module, loss: Callable[[Tensor], Tensor], data: Tensor) -> float:
+        """``fit_by_gradient`` with the sampler's settings."""
+        return fit_by_gradient(module, loss, data, self.epochs, self.batch_size, self.lr)
+
+
+class WhitenedSampler(LearnedSampler):
+    """Base of those that learn codes by (z − mean)/σ of every dimension, so that any scale of z will do.
+
+    Args:
+        dim: D.
+        settings: of ``LearnedSampler``.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def measure(self, z: Tensor) -> None:
+        """Take mean and σ from codes (N, D)."""
+        self.mean.copy_(z.mean(0))
+        self.scale.copy_(z.std(0).clamp_min(1e-6))
+
+    def white(self, z: Tensor) -> Tensor:
+        """(z − mean)/σ."""
+        return (z - self.mean) / self.scale
+
+    def coloured(self, white: Tensor) -> Tensor:
+        """What ``white`` undoes."""
+        return white * self.scale + self.mean
+
+
 def fit_by_gradient(
     module: nn.Module,
-    loss: Callable[..., Tensor],
-    data: tuple[Tensor, ...],
+    loss: Callable[[Tensor], Tensor],
+    data: Tensor,
     epochs: int,
     batch_size: int,
     lr: float,
 ) -> float:
-    """Minimise the mean of ``loss(*rows)`` by Adam and keep what was best on the tenth that is held out.
+    """Minimise the mean of ``loss(rows)`` by Adam and keep what was best on the tenth that is held out.
 
     Args:
         module: what learns.
         loss: rows of ``data`` → (n,).
-        data: tensors (N, …) whose rows belong together.
+        data: (N, …).
 
     Returns:
         The mean loss of the held-out rows.
     """
-    order = torch.randperm(len(data[0]), device=data[0].device)
+    order = torch.randperm(len(data), device=data.device)
     held, rows = order.tensor_split([max(1, int(HELD_OUT * len(order)))])
 
     def score() -> float:
         module.eval()
         with torch.no_grad():
-            return float(loss(*(column[held] for column in data)).mean())
+            return float(loss(data[held]).mean())
 
     best, state = score(), deepcopy(module.state_dict())
     if not [*module.parameters()]:
@@ -98,7 +145,7 @@ def fit_by_gradient(
     for _ in range(epochs):
         module.train()
         for batch in rows[torch.randperm(len(rows), device=rows.device)].split(batch_size):
-            found = loss(*(column[batch] for column in data)).mean()
+            found = loss(data[batch]).mean()
             optimizer.zero_grad()
             found.backward()
             optimizer.step()

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from src.models.samplers.base import Sampler, fit_by_gradient
+from src.models.samplers.base import WhitenedSampler
 from src.utils.errors import UserError
 
 
-class DensitySampler(Sampler):
+class DensitySampler(WhitenedSampler):
     """Any prior p(z), fitted to the aggregate posterior by maximum likelihood; one without parameters as it is.
 
     A masked autoregressive flow (Papamakarios et al. 2017, arXiv:1705.07057) gives the density estimate of choice, a
@@ -23,9 +23,6 @@ class DensitySampler(Sampler):
         epochs, batch_size, lr: of Adam; the epoch that is best on held-out codes is kept.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(
         self,
         dim: int,
@@ -35,11 +32,8 @@ class DensitySampler(Sampler):
         batch_size: int = 256,
         lr: float = 1e-3,
     ) -> None:
-        super().__init__()
+        super().__init__(dim, epochs=epochs, batch_size=batch_size, lr=lr)
         self.prior, self.standardise = prior, standardise
-        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
 
     def borrow_latent(self, latent: Any) -> None:
         """A prior made of posteriors uses the latent's.
@@ -63,24 +57,19 @@ class DensitySampler(Sampler):
 
     def _fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
         if self.standardise:
-            self.mean.copy_(z.mean(0))
-            self.scale.copy_(z.std(0).clamp_min(1e-6))
-        settings = self.epochs, self.batch_size, self.lr
-        return {"nll": fit_by_gradient(self.prior, self._nll, (z,), *settings)}
-
-    def _nll(self, z: Tensor) -> Tensor:
-        return -self._log_prob(z)
+            self.measure(z)
+        return {"nll": self.learn(self.prior, self._nll, z)}
 
     def _density(self) -> Distribution:
         return self.prior()
 
-    def _log_prob(self, z: Tensor) -> Tensor:
-        return self._density().log_prob((z - self.mean) / self.scale) - self.scale.log().sum()
+    def _nll(self, z: Tensor) -> Tensor:
+        return self.scale.log().sum() - self._density().log_prob(self.white(z))
 
     def log_prob(self, z: Tensor) -> Tensor:
         self._ask()
-        return self._log_prob(z)
+        return -self._nll(z)
 
     def sample(self, n: int) -> Tensor:
         self._ask()
-        return self._density().sample(torch.Size((n,))) * self.scale + self.mean
+        return self.coloured(self._density().sample(torch.Size((n,))))
