@@ -248,12 +248,14 @@ def evaluate_run(cfg: DictConfig) -> None:
     if cfg.sampler:
         directory = run.path / "samplers" / HydraConfig.get().runtime.choices["sampler"]
         portable_config = config["model"] | {"sampler": _sampler_for(cfg, config)}
-        model.use_sampler(build(portable_config["sampler"]))
+        # Its sizes come from the run, which may be a stranger's.
+        model.use_sampler(build(portable_config["sampler"], allowed=FOREIGN))
     report = TestReport(
         directory,
         cfg.importance_samples,
         {"checkpoint": run.results.get("checkpoint", "last weights")},
         build(cfg.features) if "features" in cfg else features_of(config.get("features")),
+        run.path,
     )
     callbacks = [FitSampler(), report, Figures(str(directory))]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
@@ -275,6 +277,10 @@ def features_of(config: dict[str, Any] | None) -> Features | None:
     Raises:
         UserError: the config names anything else.
     """
+    if config and any(isinstance(value, dict | list) for value in config.values()):
+        raise UserError(
+            "the features of this run are not described by plain values, and are not built"
+        )
     if config and locate(config["_target_"], FEATURES) is FileFeatures:
         log.warning("this run compared samples by a file: choose it again with features=file")
         return None

@@ -32,6 +32,7 @@ class TestReport(Callback):
         k: importance samples of the NLL.
         extra: further facts for ``results.json``, such as the checkpoint tested.
         features: what samples of pictures are compared by; None leaves their metrics out.
+        run: the run's directory, where the results go elsewhere.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class TestReport(Callback):
         k: int = 64,
         extra: dict[str, Any] | None = None,
         features: Features | None = None,
+        run: Path | None = None,
     ) -> None:
         self.directory, self.k, self.extra = directory, k, extra or {}
-        self.features = features
+        self.features, self.run = features, run or directory
         self.report: Report | None = None
         self._sums: dict[str, Tensor] = {}
 
@@ -85,14 +87,14 @@ class TestReport(Callback):
         labels, factors = _both(data.labels, chosen), _both(data.factors, chosen)
         fit = None
         if self.features is not None and data.kind == "image":
-            fit = partial(self.features.fit, train, test, labels, self.directory)
+            fit = partial(self.features.fit, train, test, labels, self.run)
         with isolated_rng(0):
             self.report = summarise(model, values, train, test, labels, factors, fit)
         facts = {
             "importance_samples": self.k,
             "baseline_rows": [len(train), len(test)],
             "parameters": trained_parameters(model),
-            "epoch_seconds": epoch_seconds(self.directory),
+            "epoch_seconds": epoch_seconds(self.run),
         }
         content = self.report.as_dict() | facts | self.extra
         write_json(self.directory / RESULTS_FILE, content)

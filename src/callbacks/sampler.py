@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from src.models.latents import sample_with_density
 from src.utils.seeding import isolated_rng
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,8 @@ def codes(model: Any, data: Any) -> tuple[Tensor, Tensor]:
     """One sample of z for every training row, (N, D), and the rows (N, *shape)."""
     rows = data.spread("train", ROWS)
     x = data.rows("train", rows)
+    # What is decoded, which dynamics may have moved on from the posterior's sample.
     drawn = [
-        sample_with_density(model.encode(part.to(model.device)), 1)[0][0]
-        for part in x.split(data.eval_batch_size)
+        model.latent.infer(part.to(model.device)).z[0] for part in x.split(data.eval_batch_size)
     ]
     return torch.cat(drawn), x

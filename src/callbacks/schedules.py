@@ -25,7 +25,7 @@ class ScheduleWeight(Callback):
     cycle (Fu et al. 2019, arXiv:1903.10145). A resumed run goes on exactly.
 
     Args:
-        weight: a weight of the objective: ``kl`` or ``capacity`` of the ELBO.
+        weight: a weight of the objective: ``kl``, ``capacity``, ``total_correlation``, ``mmd``, …
         duration: in ``unit``s; 0 leaves the weight at its target.
         shape: see above.
         unit: epoch or step.
@@ -57,6 +57,11 @@ class ScheduleWeight(Callback):
             return min(2 * (t % 1.0), 1.0)
         t = min(t, 1.0)
         return t if self.shape == "linear" else (1 - cos(pi * t)) / 2
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        objective: Any = pl_module.objective
+        if self.duration and self.weight not in objective.target:
+            objective.set_weight(self.weight, 1.0)  # says which there are
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -96,7 +101,7 @@ class AnnealTemperature(Callback):
         return self.start * (self.end / self.start) ** min(t, 1.0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not hasattr(_posterior(pl_module), "temperature"):
+        if not getattr(_posterior(pl_module), "relaxed", False):
             raise UserError(
                 "callbacks.temperature needs a posterior with relaxed samples, model/posterior=gumbel; leave the "
                 "callback out with callbacks.temperature=null"

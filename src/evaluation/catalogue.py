@@ -79,7 +79,6 @@ def variants() -> tuple[Variant, ...]:
             parameters = trained_parameters(build(cfg.model))
             parts = tuple(_parts(cfg, plain))
             title, paper, use = header.group("title", "paper", "use")
-            use = use[0].lower() + use[1:] if use[1].islower() else use
             found.append(Variant(file.stem, title, paper, use, cfg.data.kind, parts, parameters))
     return tuple(found)
 

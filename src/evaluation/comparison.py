@@ -150,7 +150,12 @@ def _settings(config: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 def _features_of(entry: Entry) -> dict[str, Any]:
     found = entry.run.results.get("features") or {}
-    return {key: found.get(key) for key in ("name", "data")}
+    told = (
+        "held_out_accuracy",
+        "explained_variance",
+        "path",
+    )  # what follows from the others, and a place
+    return {key: value for key, value in found.items() if key not in told}
 
 
 def _data_of(entry: Entry) -> dict[str, Any]:
@@ -232,15 +237,16 @@ def by_model(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> s
     """
     table = intervals(entries)
     names = [*(chosen or table)]
-    groups: dict[str, Entry] = {}
+    groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(entry.group, entry)
+        groups.setdefault(entry.group, []).append(entry)
     lines = ["| model | " + " | ".join(f"`{name}`" for name in names) + " |"]
     lines.append("|---" * (1 + len(names)) + "|")
-    for group, entry in groups.items():
-        facts = {name: entry.run.results.get(name) for name in names if name not in UNITS}
+    for group, members in groups.items():
         cells = [
-            str(table.get(name, {}).get(group, "")) if name in UNITS else _fact(facts[name])
+            str(table.get(name, {}).get(group, ""))
+            if name in UNITS
+            else _fact_of([member.run.results.get(name) for member in members])
             for name in names
         ]
         lines.append("| " + " | ".join([f"`{group}`", *cells]) + " |")
@@ -249,6 +255,13 @@ def by_model(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> s
         cells = [_fact(_baseline(entries, name, baseline)) for name in names]
         lines.append("| " + " | ".join([f"*{baseline}*", *cells]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _fact_of(values: Sequence[Any]) -> str:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return ""
+    return _fact(known[0] if len({*known}) == 1 else mean(known))
 
 
 def _fact(value: float | None) -> str:

@@ -107,7 +107,8 @@ class ClassifierFeatures(Features):
             _store(network, settings, file)
         answers = Extractor(network, {})(test).argmax(1)
         accuracy = float((classes.numpy()[answers] == labels[1].numpy()).mean())
-        facts = {"name": "classifier", "data": settings["data"], "held_out_accuracy": accuracy}
+        facts = {"name": "classifier", "data": settings["data"], **asdict(self)}
+        facts["held_out_accuracy"] = accuracy
         return Extractor(network[0], facts)
 
     def _network(self, shape: list[int], classes: int) -> nn.Sequential:

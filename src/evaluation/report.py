@@ -89,12 +89,18 @@ def posterior_means(model: VAE, x: Tensor, batch_size: int = 256) -> Tensor:
     return torch.cat([part.cpu() for part in parts])
 
 
+def bounds_likelihood(model: VAE) -> bool:
+    """Whether log p(x) has a bound that means something: parts that give one, and an objective that teaches it."""
+    learned = model.objective.teaches_likelihood and not model.latent.likelihood.pseudo
+    return learned and model.latent.has_bound
+
+
 @torch.no_grad()
 def batch_sums(model: VAE, batch: dict[str, Tensor], k: int) -> dict[str, Tensor]:
     """Sums over a batch of what the model's own test step does not compute: importance-weighted NLL and SSIM."""
     x, c = batch["x"], model.condition_of(batch)
     found = {}
-    if model.latent.has_bound and not model.latent.likelihood.pseudo:
+    if bounds_likelihood(model):
         found["nll"] = -model.log_likelihood(x, k, c).sum()
     if x.dim() in (4, 5):
         found["ssim"] = metrics.ssim(x, model.reconstruct(x, c).clamp(0, 1)).sum()
@@ -121,7 +127,7 @@ def summarise(
         fit_features: gives what samples are to be compared by; None leaves their metrics out.
     """
     likelihood = model.latent.likelihood
-    if "kl" in values and not likelihood.pseudo:
+    if "kl" in values and bounds_likelihood(model):
         values["elbo"] = -values["recon_nll"] - values["kl"]
     dim = (
         model.encode(test[:1].to(model.device)).mean[0].numel()

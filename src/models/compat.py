@@ -21,6 +21,7 @@ from src.models.priors import (
     ConditionalNormal,
     GaussianProcessPrior,
     RiemannianPrior,
+    StandardNormal,
     VampPrior,
 )
 from src.utils.build import locate
@@ -106,19 +107,22 @@ RULES = (
         "this objective looks at every dimension of q(z|x) by itself; choose model/posterior=diagonal_gaussian",
     ),
     Rule(
-        lambda latent, objective: (
-            objective.needs_freezable
-            and not (
-                _posterior(latent, "freezable") and bool(getattr(latent.prior, "freezable", True))
-            )
-        ),
-        "this objective holds the density of z fixed while z moves, which neither discrete codes nor densities that "
-        "run through a network allow; choose model/posterior=diagonal_gaussian and model/prior=standard_normal",
+        lambda latent, objective: objective.needs_freezable and not _posterior(latent, "freezable"),
+        "this objective holds q(z|x) fixed while z moves, which neither discrete codes nor densities that run through "
+        "a network allow; choose model/posterior=diagonal_gaussian",
     ),
     Rule(
         lambda latent, objective: objective.needs_log_q and _posterior(latent, "relaxed", False),
         "this objective weighs samples by log q(z|x), which relaxed one-hot samples do not have; choose "
         "model/objective=elbo",
+    ),
+    Rule(
+        lambda latent, objective: (
+            objective.needs_standard_normal
+            and not (isinstance(latent.prior, StandardNormal) and latent.one_vector)
+        ),
+        "this objective pulls the moments of the codes to those of N(0, I); choose model/prior=standard_normal and "
+        "model/latent=flat",
     ),
     Rule(
         lambda latent, objective: (
@@ -138,7 +142,7 @@ RULES = (
         "choose model/latent=flat or sequence",
     ),
     Rule(
-        lambda latent, objective: objective.needs_normalised and bool(latent.likelihood.pseudo),
+        lambda latent, objective: objective.needs_probability and bool(latent.likelihood.pseudo),
         "this objective weighs samples by their likelihood, and msssim is a score that is none; choose "
         "model/likelihood=gaussian",
     ),

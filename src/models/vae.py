@@ -140,6 +140,10 @@ class VAE(LightningModule):
 
     def log_likelihood(self, x: Tensor, k: int, c: Tensor | None = None) -> Tensor:
         """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519); k in slices to bound memory."""
+        if self.latent.likelihood.pseudo:
+            raise NotImplementedError(
+                "this likelihood is a score and no probability of x: there is nothing to bound"
+            )
         size = min(8, max(1, LARGEST_SLICE // x.numel()))
         slices = [min(size, k - done) for done in range(0, k, size)]
         draws = (self.latent.infer(x, self._known(c), k=size) for size in slices)

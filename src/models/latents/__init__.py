@@ -1,6 +1,6 @@
 """Latents: how z is inferred and turned back into a distribution over x."""
 
-from src.models.latents.base import Latent, sample_with_density
+from src.models.latents.base import Latent
 from src.models.latents.conditional import ConditionalLatent
 from src.models.latents.flat import FlatLatent
 from src.models.latents.hamiltonian import HamiltonianLatent
@@ -22,5 +22,4 @@ __all__ = [
     "Latent",
     "LongitudinalLatent",
     "SequenceLatent",
-    "sample_with_density",
 ]

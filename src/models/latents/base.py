@@ -28,6 +28,8 @@ class Latent(nn.Module):
     kinds: tuple[str, ...] | None = None
     # The batch's column that the parts are conditioned on; None for a model without a condition.
     condition_key: str | None = None
+    # Whether z is one vector (D,) a data point, D the size that posterior and prior are given.
+    one_vector = True
 
     def __init__(
         self,

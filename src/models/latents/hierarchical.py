@@ -185,6 +185,8 @@ class LadderLatent(FlatLatent):
         parts: see ``Latent``.
     """
 
+    one_vector = False
+
     def __init__(
         self,
         dim: int,

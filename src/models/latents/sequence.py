@@ -130,6 +130,8 @@ class FramesLatent(FrameSequence):
         parts: see ``Latent``.
     """
 
+    one_vector = False
+
     def __init__(self, length: int, **parts: Any) -> None:
         super().__init__(**parts)
         self.length = length

@@ -40,6 +40,14 @@ class Terms:
         return functools.reduce(torch.add, weighted)
 
 
+def prior_samples(draw: Draw, k: int) -> Tensor:
+    """k samples of the prior for every row of the batch, (k · B, …); they get no gradient."""
+    assert draw.p is not None  # src/models/compat.py refuses a model without
+    shape = torch.Size((k,) if draw.p.batch_shape else (k, len(draw.x)))
+    with torch.no_grad():
+        return draw.p.sample(shape).flatten(0, 1)
+
+
 class Objective(nn.Module):
     """Base of the objectives.
 
@@ -52,9 +60,10 @@ class Objective(nn.Module):
     What an objective asks of the parts is told by class attributes, which ``src.models.compat`` reads:
     ``needs_density`` of the posterior, also ``needs_density_elsewhere`` than at its own samples, ``needs_factorised``
     into dimensions, and ``needs_freezable``: rebuilt with its parameters detached; ``needs_prior``;
-    ``needs_normalised`` likelihood; ``needs_vector``: one code (D,) a data point; ``needs_plain_samples`` of q(z | x),
-    and ``needs_log_q`` at them, where a closed-form KL will not do. ``teaches_prior`` is false for one that only draws
-    from the prior.
+    ``needs_probability`` likelihood; ``needs_vector``: one code (D,) a data point; ``needs_plain_samples`` of q(z | x),
+    and ``needs_log_q`` at them, where a closed-form KL will not do; ``needs_standard_normal`` as prior.
+    ``teaches_prior`` is false for one that only draws from the prior, ``teaches_likelihood`` for one that leaves
+    p(x | z) alone.
 
     Attributes:
         num_train: samples of the training split; 0 until a training or a test has begun.
@@ -70,11 +79,13 @@ class Objective(nn.Module):
     needs_factorised = False
     needs_freezable = False
     needs_prior = True
-    needs_normalised = False
+    needs_probability = False
     needs_vector = False
     needs_plain_samples = False
     needs_log_q = False
+    needs_standard_normal = False
     teaches_prior = True
+    teaches_likelihood = True
     num_train: Tensor
 
     def __init__(

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from src.models.distributions import full_precision
 from src.models.draw import Draw
-from src.models.objectives.base import Objective, Terms
+from src.models.objectives.base import Objective, Terms, prior_samples
 from src.models.objectives.elbo import kl
 from src.models.objectives.frozen import frozen
 
@@ -69,11 +69,14 @@ class CriticObjective(Objective):
 
     def tell_apart(self, real: Tensor, *fakes: Tensor) -> Tensor:
         """The mean binary cross-entropy of the critic on what is real and on each kind of what is not."""
-        kinds = [real.detach(), *(fake.detach() for fake in fakes)]
+        kinds = [kind.detach() for kind in (real, *fakes)]
         logits = self.critic(torch.cat(kinds))[0].split([len(kind) for kind in kinds])
         answers = [torch.full_like(part, float(i == 0)) for i, part in enumerate(logits)]
-        losses = map(binary_cross_entropy_with_logits, logits, answers)
-        return torch.stack([*losses]).sum()
+        sums = [
+            binary_cross_entropy_with_logits(logit, answer, reduction="sum") / max(len(logit), 1)
+            for logit, answer in zip(logits, answers, strict=True)
+        ]
+        return torch.stack(sums).sum()
 
 
 def shuffled(z: Tensor) -> Tensor:
@@ -119,7 +122,8 @@ class FactorVAE(CriticObjective):
         return Terms(values, {"recon_nll": 1.0, **weights, **self.latent_weights(draw)})
 
     def critic_loss(self, draw: Draw) -> Tensor:
-        joint, other = draw.z[0].detach().chunk(2)
+        # Of a batch of one the first half is empty, and teaches nothing.
+        other, joint = draw.z[0].detach().tensor_split(2)
         return self.tell_apart(joint, shuffled(other)) / 2
 
 
@@ -157,14 +161,7 @@ class AdversarialAutoencoder(CriticObjective):
         return Terms(values, {"recon_nll": 1.0, **weights})
 
     def critic_loss(self, draw: Draw) -> Tensor:
-        return self.tell_apart(prior_samples(draw), draw.z[0]) / 2
-
-
-def prior_samples(draw: Draw) -> Tensor:
-    """As many samples of the prior as the batch has rows, (B, …); they get no gradient."""
-    prior: Any = draw.p
-    with torch.no_grad():
-        return prior.sample(() if prior.batch_shape else (len(draw.x),))
+        return self.tell_apart(prior_samples(draw, 1), draw.z[0]) / 2
 
 
 class VAEGAN(CriticObjective):
@@ -175,7 +172,7 @@ class VAEGAN(CriticObjective):
     critic its own loss. What the encoder must not get from the live decoder's loss is taken back by one that holds the
     decoder fixed. ``recon_nll``, in pixels, is only reported. The authors' generator losses saturate, these do not;
     their σ is 1, which leaves the scale of the features to the critic and the codes to the KL, here σ² is the batch's
-    maximum-likelihood value, as in ``GaussianLikelihood``.
+    maximum-likelihood value, in evaluation too. No likelihood of pixels is learned, so that there is no NLL.
 
     Args:
         critic, critic_optimizer: see ``CriticObjective``; the critic's body sees pictures.
@@ -183,6 +180,8 @@ class VAEGAN(CriticObjective):
         beta: weight of the KL.
         terms: weights of the latent's own terms.
     """
+
+    teaches_likelihood = False
 
     def __init__(
         self,
@@ -232,7 +231,7 @@ class VAEGAN(CriticObjective):
         return logits, (features - seen).square().sum(-1)
 
     def _pictures_of_prior(self, draw: Draw) -> Tensor:
-        return self._latent[0](prior_samples(draw), draw.c).mean
+        return self._latent[0](prior_samples(draw, 1), draw.c).mean
 
     def critic_loss(self, draw: Draw) -> Tensor:
         with torch.no_grad():

@@ -23,7 +23,7 @@ class ImportanceWeighted(Objective):
     ELBO. IWAE's authors draw binary pixels anew in each epoch; here the data are what the datamodule yields.
 
     A σ that is the optimal one of the batch fits all samples alike, where the weights favour the good ones, and ties
-    them together; on digits the learned σ gains a nat of NLL. Hence ``scale: learned`` in the variants.
+    them together. Hence ``scale: learned`` in the variants.
 
     Reported are ``negative_bound``, which is the loss, and of the same samples, unweighted, ``recon_nll`` and the
     Monte-Carlo ``kl``, which add up to the negative ELBO.
@@ -57,7 +57,7 @@ class ImportanceWeighted(Objective):
         super().__init__({"kl": beta}, num_samples * groups, terms)
         self.groups, self.elbo_share = groups, elbo_share
         # With one sample the weights are all 1, and a likelihood need only be right up to its normalisation.
-        self.needs_normalised = num_samples > 1
+        self.needs_probability = num_samples > 1
 
     def grouped(self, log_w: Tensor) -> Tensor:
         """(k, B) → (M, K, B)."""
@@ -144,7 +144,7 @@ class PartiallyImportanceWeighted(ImportanceWeighted):
         terms: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(num_samples, groups, beta=beta, terms=terms)
-        self.needs_normalised = num_samples * groups > 1
+        self.needs_probability = num_samples * groups > 1
         self._joint: tuple[nn.Module, ...] = ()
 
     def borrow_latent(self, latent: nn.Module) -> None:

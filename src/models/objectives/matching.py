@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from src.models.draw import Draw
+from src.models.objectives.base import prior_samples
 from src.models.objectives.elbo import kl
 from src.models.objectives.penalised import Penalised
 from src.utils.errors import UserError
@@ -55,17 +56,12 @@ class MMDRegularised(Penalised):
         self.teaches_prior = self.needs_density
 
     def penalties(self, draw: Draw) -> dict[str, Tensor]:
-        inferred, prior = draw.z.flatten(0, 1).flatten(1), prior_samples(draw).flatten(1)
+        inferred, prior = (
+            draw.z.flatten(0, 1).flatten(1),
+            prior_samples(draw, len(draw.z)).flatten(1),
+        )
         found = {"mmd": squared_mmd(inferred, prior, self.kernel, self.scales)}
         return found | ({"kl": kl(draw)} if self.needs_density else {})
-
-
-def prior_samples(draw: Draw) -> Tensor:
-    """As many samples of the prior as a draw has of the posterior, (k · B, …), with a gradient where there is one."""
-    assert draw.p is not None  # src/models/compat.py refuses a model without
-    shape = draw.z.shape[: 1 if draw.p.batch_shape else 2]
-    samples = draw.p.rsample(shape) if draw.p.has_rsample else draw.p.sample(shape)
-    return samples.flatten(0, 1)
 
 
 def squared_mmd(a: Tensor, b: Tensor, kernel: Kernel, scales: Sequence[float]) -> Tensor:

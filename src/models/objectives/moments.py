@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from src.models.draw import Draw
@@ -24,6 +25,8 @@ class MomentMatching(Penalised):
         terms: weights of the latent's own terms, see ``ELBO``.
     """
 
+    needs_standard_normal = True
+
     def __init__(
         self,
         off_diagonal: float = 10.0,
@@ -41,7 +44,8 @@ class MomentMatching(Penalised):
     def penalties(self, draw: Draw) -> dict[str, Tensor]:
         mean = draw.q.mean.flatten(1)
         centred = mean - mean.mean(0)
-        covariance = centred.T @ centred / len(mean)
+        with torch.autocast(mean.device.type, enabled=False):
+            covariance = centred.T @ centred / len(mean)
         variances = covariance.diagonal()
         off_diagonal = covariance.square().sum() - variances.square().sum()
         if self.total:

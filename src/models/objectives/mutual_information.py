@@ -22,6 +22,7 @@ class MutualInformationMachine(Objective):
     """
 
     needs_log_q = True
+    needs_plain_samples = True
 
     def __init__(self, num_samples: int = 1, terms: Mapping[str, float] | None = None) -> None:
         super().__init__({}, num_samples, terms)

@@ -7,7 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, OneHotCategorical, constraints, register_kl
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    OneHotCategorical,
+    constraints,
+    register_kl,
+)
 from torch.nn.functional import gumbel_softmax
 
 from src.models.posteriors.quantised import CodedPosterior, perplexity
@@ -58,6 +64,10 @@ class TokenCategorical(Distribution):
     def codes(self) -> Tensor:
         """The likeliest category of each token, (B, T)."""
         return self.logits.argmax(-1)
+
+    def sample_codes(self) -> Tensor:
+        """A category of each token, drawn, (B, T)."""
+        return Categorical(logits=self.logits, validate_args=False).sample()
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         shape = torch.Size(sample_shape)

@@ -45,6 +45,10 @@ class CodePoint(Delta):
         super().__init__(point)
         self.codes, self.terms = codes, terms
 
+    def sample_codes(self) -> Tensor:
+        """The one code that there is."""
+        return self.codes
+
     def rsample_and_log_prob(self, sample_shape: torch.Size) -> tuple[Tensor, Tensor]:
         """z (*sample_shape, B, D) and log q(z) = 0."""
         z = self.rsample(sample_shape)

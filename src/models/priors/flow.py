@@ -22,7 +22,6 @@ class FlowPrior(nn.Module):
     """
 
     factorised = False
-    freezable = False
 
     def __init__(self, dim: int, flow: Flow) -> None:
         super().__init__()

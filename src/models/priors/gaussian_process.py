@@ -52,7 +52,8 @@ class TimeCoupledNormal(Distribution):
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = self.factor.new_empty(shape).normal_()
-        return (self.factor @ self.as_columns(noise)).view(shape)
+        with torch.autocast(noise.device.type, enabled=False):
+            return (self.factor @ self.as_columns(noise)).view(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         columns = self.as_columns(value)

@@ -47,6 +47,7 @@ class PoincarePrior(nn.Module):
                 f"{normal} normal in {dim} dimensions; a smaller model.posterior.curvature allows more"
             )
         self.register_buffer("origin", torch.zeros(dim), persistent=False)
+        self.largest = largest
         log_scale = torch.tensor(scale).log()
         if learned:
             self.log_scale = nn.Parameter(log_scale)
@@ -54,7 +55,11 @@ class PoincarePrior(nn.Module):
             self.register_buffer("log_scale", log_scale, persistent=False)
 
     def forward(self, condition: Tensor | None = None) -> Distribution:
-        scale = self.log_scale.exp().expand(self.normal.scales(len(self.origin)))
+        scale = (
+            self.log_scale.exp()
+            .clamp(max=self.largest)
+            .expand(self.normal.scales(len(self.origin)))
+        )
         return self.normal(self.origin, scale, self.ball)
 
     def geodesic(self, z_a: Tensor, z_b: Tensor, t: Tensor) -> Tensor:

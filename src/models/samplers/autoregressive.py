@@ -30,6 +30,8 @@ class AutoregressiveSampler(LearnedSampler):
         dropout: of what the network reads and of its state.
     """
 
+    support = None
+
     def __init__(
         self,
         dim: int,
@@ -49,6 +51,7 @@ class AutoregressiveSampler(LearnedSampler):
         Raises:
             UserError: its z is no code.
         """
+        super().borrow_latent(latent)
         posterior: Any = latent.posterior
         if not isinstance(posterior, CodedPosterior):
             raise UserError(
@@ -102,7 +105,9 @@ class AutoregressiveSampler(LearnedSampler):
         was_training = latent.training
         latent.eval()  # in training the codebooks would follow
         device = self.places.device
-        codes = [latent.encode(rows.to(device)).codes.flatten(1) for rows in x.split(BATCH)]
+        codes = [
+            latent.encode(rows.to(device)).sample_codes().flatten(1) for rows in x.split(BATCH)
+        ]
         latent.train(was_training)
         return torch.cat(codes)
 

@@ -15,15 +15,32 @@ HELD_OUT = 0.1
 class Sampler(nn.Module):
     """A density of the codes, fitted after a training and sampled from in the prior's place.
 
-    A subclass has ``_fit``, ``sample`` and, where its density is known, ``log_prob``; one that needs more of the model
-    than its codes has ``borrow_latent(latent)``.
+    A subclass has ``_fit``, ``sample`` and, where its density is known, ``log_prob``.
     """
 
+    support: str | None = "euclidean"  # of its samples; None for wherever the codes lie
     fitted: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    def borrow_latent(self, latent: Any) -> None:
+        """Look at the codes' space; a subclass that needs more of the latent keeps it.
+
+        Raises:
+            UserError: the codes are no single vectors, depend on a label, or lie in another space.
+        """
+        own = getattr(latent.posterior, "support", "euclidean")
+        if not latent.one_vector or latent.condition_key is not None:
+            raise UserError(
+                f"a sampler is a density of one vector a data point that depends on nothing, which the codes of "
+                f"{type(latent).__name__} are not; leave it out with sampler@model.sampler=none"
+            )
+        if self.support not in (None, own):
+            raise UserError(
+                f"this sampler is a density in the space '{self.support}', and the codes lie in '{own}'"
+            )
 
     @property
     def is_fitted(self) -> bool:

@@ -34,26 +34,21 @@ class DensitySampler(WhitenedSampler):
     ) -> None:
         super().__init__(dim, epochs=epochs, batch_size=batch_size, lr=lr)
         self.prior, self.standardise = prior, standardise
+        self.support = getattr(prior, "support", "euclidean")
 
     def borrow_latent(self, latent: Any) -> None:
-        """A prior made of posteriors uses the latent's.
-
-        Raises:
-            UserError: the prior is one of another space than the posterior's, or of posteriors that are points.
-        """
-        posterior, borrow = latent.posterior, getattr(self.prior, "borrow_posterior", None)
-        support = getattr(self.prior, "support", "euclidean")
-        own = getattr(posterior, "support", "euclidean")
-        if support not in (None, own):
-            raise UserError(
-                f"this sampler is a density in the space '{support}', and the codes lie in '{own}'"
-            )
-        if borrow and not getattr(posterior, "density", True):
-            raise UserError(
-                "sampler=vamp is made of posteriors with a density, and delta is a point mass; use gmm"
-            )
-        if borrow:
-            borrow(latent.encode_point)
+        """A prior made of posteriors uses the latent's, which must have a density wherever z goes."""
+        super().borrow_latent(latent)
+        borrow: Any = getattr(self.prior, "borrow_posterior", None)
+        if not borrow:
+            return
+        for flag in ("density", "density_elsewhere"):
+            if not getattr(latent.posterior, flag, True):
+                raise UserError(
+                    "sampler=vamp is made of posteriors with a density everywhere, which neither a point mass nor "
+                    "codes nor a flow without an inverse has; choose sampler=gmm"
+                )
+        borrow(latent.encode_point)
 
     def _fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
         if self.standardise:

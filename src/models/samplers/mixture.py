@@ -29,7 +29,8 @@ class MixtureSampler(Sampler):
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
 
     def _fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
-        codes = z.detach().cpu().double().numpy()
+        # Not as they come: a folder of pictures is sorted by class.
+        codes = z.detach()[torch.randperm(len(z), device=z.device)].cpu().double().numpy()
         count = min(len(self.logits), len(codes) // 10)
         held = max(1, int(HELD_OUT * len(codes)))
         floor = self.regularization * float(codes.var(0).mean())

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from src.models.samplers.base import WhitenedSampler
+from src.utils.errors import UserError
 
 
 class TwoStageSampler(WhitenedSampler):
@@ -26,6 +27,10 @@ class TwoStageSampler(WhitenedSampler):
         self, dim: int, model: Any, samples: int = 64, epochs: int = 200, **settings: Any
     ) -> None:
         super().__init__(dim, epochs=epochs, **settings)
+        if getattr(model.latent.likelihood, "scale", None) == "optimal":
+            raise UserError(
+                "sampler=two_stage is fitted by one process, and likelihood.scale=optimal asks all of them; use learned"
+            )
         self.model, self.samples = model, samples
 
     def _fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
