@@ -187,6 +187,19 @@ def test_a_temperature_needs_relaxed_samples_and_an_end(compose_config, tiny_vae
     AnnealTemperature(duration=3).on_fit_start(endless, tiny_vae("model=gumbel_vae"))
 
 
+def test_a_temperature_needs_relaxed_samples(tiny_vae):
+    """LFQ has a temperature too, of another kind."""
+    for name in ("vae", "lfq_vae"):
+        with pytest.raises(UserError, match="posterior with relaxed samples"):
+            AnnealTemperature(duration=3).on_fit_start(SimpleNamespace(), tiny_vae(f"model={name}"))
+
+
+def test_a_weight_that_the_objective_lacks_is_named_before_anything_is_trained(tiny_vae):
+    with pytest.raises(UserError, match="no weight 'kl' to schedule"):
+        ScheduleWeight(duration=3).on_fit_start(SimpleNamespace(), tiny_vae("model=beta_tc_vae"))
+    ScheduleWeight(duration=0).on_fit_start(SimpleNamespace(), tiny_vae("model=beta_tc_vae"))
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
     [

@@ -1,10 +1,12 @@
 """Variants through the command line: guides, samplers, many processes and the comparison at the end of a multirun."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from src.runs import list_runs, load_model, read_run
@@ -49,6 +51,21 @@ def test_a_sampler_is_fitted_to_a_finished_run_and_leaves_its_results_alone(shel
     assert load_model(run).sampler is None
 
 
+def test_a_strangers_sizes_build_nothing(shell: Shell, trained: Path) -> None:
+    run = shell.folder / "strange"
+    shutil.copytree(trained, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    written = shell.folder / "written"
+    config["model"]["latent_dim"] = {
+        "_target_": "lightning.pytorch.loggers.CSVLogger",
+        "save_dir": str(written),
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    printed = shell(f"run={run}", "sampler=gmm", script="scripts/evaluate.py", status=1)
+    assert "is refused: a config may only name classes of src.models" in printed
+    assert not written.exists()
+
+
 REPRESENTATIVES = ["factor_vae", "vq_vae", "iwae", "conditional_vae", "rae_l2"]
 
 
@@ -81,6 +98,14 @@ def test_one_of_every_kind_trains_on_two_processes_and_a_multirun_compares_them(
     for name in ("reconstructions", "samples"):
         picture = Image.open(folder / f"{name}.png").convert("L")
         assert len(np.unique(np.asarray(picture.resize((64, 64))))) > 20
+
+
+@pytest.mark.parametrize("name", ["vae_gan", "ladder_vae", "poincare_vae", "iaf_vae"])
+def test_the_other_kinds_train_on_two_processes(shell: Shell, name: str) -> None:
+    run = shell.train(
+        f"model={name}", "trainer=ddp", "trainer.max_epochs=1", "callbacks=minimal", small=False
+    )
+    assert read_run(run).results["metrics"]["test/num_samples"]["value"] == 359
 
 
 def test_a_run_with_a_critic_goes_on_where_it_was(shell: Shell) -> None:

@@ -190,3 +190,6 @@ def test_a_strangers_run_opens_no_file_and_builds_nothing_else(onnx_file, caplog
     for refused in ("os.system", "src.callbacks.figures.Figures", f"{target}fingerprint"):
         with pytest.raises(UserError, match="refused"):
             features_of({"_target_": refused})
+    # A file is not opened one level further down either.
+    with pytest.raises(UserError, match="not described by plain values"):
+        features_of({"_target_": f"{target}ClassifierFeatures", "features": file})

@@ -35,6 +35,16 @@ def test_one_backward_pass_gives_each_side_the_gradient_of_its_own_loss(tiny_vae
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("name", ["factor_vae", "aae", "vae_gan"])
+def test_a_batch_of_one_teaches_without_failing(tiny_vae, name):
+    """What is left over of an epoch may be one sample."""
+    model = tiny_vae(f"model={name}")
+    loss, _ = model.losses(torch.rand(1, 1, 8, 8))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_a_vae_gan_keeps_the_adversarial_gradient_from_the_encoder(tiny_vae):
     model = tiny_vae("model=vae_gan", "model.objective.gamma=0.0", "model.objective.beta=0.0")
     x = torch.rand(8, 1, 8, 8)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from src.models.priors import PoincarePrior
 from src.models.samplers import DensitySampler, MixtureSampler, fit_by_gradient
 from src.models.vae import VAE
 from src.runs.loading import load_model, save_model
@@ -69,11 +70,38 @@ def test_a_sampler_answers_only_when_it_is_fitted(name, sampler):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("vamp", "delta is a point mass"), ("hypersphere_uniform", "'euclidean'")]
+    ("model", "name", "reason"),
+    [
+        ("ae", "vamp", "posteriors with a density everywhere"),
+        ("planar_vae", "vamp", "posteriors with a density everywhere"),
+        ("ae", "hypersphere_uniform", "space 'sphere', and the codes lie in 'euclidean'"),
+        ("hyperspherical_vae", "gmm", "space 'euclidean', and the codes lie in 'sphere'"),
+        ("vq_vae", "two_stage", "space 'euclidean', and the codes lie in 'codes'"),
+        ("vae", "autoregressive", "needs discrete codes"),
+        ("ladder_vae", "gmm", "the codes of LadderLatent are not"),
+        ("conditional_vae", "gmm", "the codes of ConditionalLatent are not"),
+    ],
 )
-def test_a_sampler_of_another_space_is_refused(tiny_vae, name, reason):
+def test_a_sampler_of_another_space_is_refused(tiny_vae, model, name, reason):
     with pytest.raises(UserError, match=reason):
-        tiny_vae("model=ae", f"sampler@model.sampler={name}")
+        tiny_vae(f"model={model}", f"sampler@model.sampler={name}")
+
+
+def test_a_sampler_on_the_ball_learns_its_width(tiny_vae):
+    model = tiny_vae("model=poincare_vae", "sampler@model.sampler=poincare").eval()
+    narrow = PoincarePrior(4, scale=0.3)().sample((600,))
+    model.sampler.fit(narrow, narrow)
+    width = float(model.sampler.prior.log_scale.exp())
+    assert abs(width - 0.3) < 0.05
+    assert model.sample(3).shape == (3, 1, 8, 8)
+
+
+def test_codes_that_come_in_order_are_held_out_at_random():
+    truth = two_bumps()
+    z = truth.sample((2000,))
+    first_to_last = z[z[:, 0].argsort()]
+    found = MixtureSampler(4, components=2).fit(first_to_last, torch.empty(0))["nll"]
+    assert abs(found + float(truth.log_prob(z).mean())) < 0.5
 
 
 def test_too_few_codes_are_refused():

@@ -148,7 +148,9 @@ def answers(model: Any, x: Tensor, c: Tensor | None) -> dict[str, Tensor]:
             found[name] = call()
             assert found[name].shape == (n,)
         else:
-            with pytest.raises(NotImplementedError, match="deterministic|no prior|point mass|score"):
+            with pytest.raises(
+                NotImplementedError, match="deterministic|no prior|point mass|score"
+            ):
                 call()
     assert all(torch.isfinite(value).all() for value in found.values())
     return found
