@@ -23,6 +23,7 @@ from src.utils.seeding import isolated_rng
 
 CONFIDENCE = 0.95
 IN_A_ROW = 10
+SMALL_ROW = 0.55  # inches, of pictures side by side for many models
 # What results.json holds beside the metrics and a table can show.
 FACTS = ("parameters", "epoch_seconds")
 # Measured on the same pairs of the same model, so that a difference has a narrower interval than either.
@@ -344,8 +345,9 @@ def write_comparison(
         x = data.rows("test", data.spread("test", count))
         shown = side_by_side(entries, list(x if sequences else x.split(IN_A_ROW)), pictures)
         for name, labelled in shown.items():
-            figure = strips([label for label, _ in labelled], [frames for _, frames in labelled])
+            labels, shown_rows = zip(*labelled, strict=True)
+            figure = strips(labels, shown_rows, 1.05 if sequences else SMALL_ROW)
             figure.suptitle(f"{name}: the first seed of each model")
             written.append(directory / f"{name}.png")
-            figure.savefig(written[-1], dpi=110)
+            figure.savefig(written[-1], dpi=110, bbox_inches="tight")
     return written

@@ -288,10 +288,15 @@ def interpolation_strips(rows: Sequence[tuple[str, Tensor]]) -> Figure:
     return figure
 
 
-def strips(labels: Sequence[str], rows: Sequence[Tensor]) -> Figure:
-    """Rows of frames (S, C, H, W) in [0, 1] with labels on their left, to be titled by the caller."""
+def strips(labels: Sequence[str], rows: Sequence[Tensor], inches: float = 1.05) -> Figure:
+    """Rows of frames (S, C, H, W) in [0, 1] with labels on their left, to be titled by the caller.
+
+    Args:
+        labels, rows: of the same number.
+        inches: the height of a row.
+    """
     longest = max(len(frames) for frames in rows)
-    size = (max(7.5, 2.2 + 0.8 * longest), 0.7 + 1.05 * len(rows))
+    size = (max(7.5, 2.2 + 0.76 * inches * longest), 0.7 + inches * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for ax, label, frames in zip(axes, labels, rows, strict=True):

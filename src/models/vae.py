@@ -245,6 +245,6 @@ class VAE(LightningModule):
         )
 
     def _known(self, c: Tensor | None) -> Tensor | None:
-        if c is not None and self.latent.condition_key is None:
-            raise NotImplementedError("this model is unconditional: no part takes a condition")
+        if c is not None:
+            self.latent.check_condition(c)
         return c

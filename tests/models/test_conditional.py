@@ -48,8 +48,8 @@ def test_every_part_is_told_the_label(model):
 
 def test_no_label_is_a_class_of_its_own(model):
     x, unknown = torch.rand(6, *model.shape), torch.full((6,), UNKNOWN)
-    assert torch.equal(model.encode(x).mean, model.encode(x, unknown).mean)
-    assert torch.equal(model.energy(x), model.energy(x, unknown))
+    torch.testing.assert_close(model.encode(x).mean, model.encode(x, unknown).mean)
+    torch.testing.assert_close(model.energy(x), model.energy(x, unknown))
     torch.testing.assert_close(model.prior().mean.expand(6, 4), model.prior(unknown).mean)
     assert (model.energy(x) != model.energy(x, torch.zeros(6, dtype=torch.long))).all()
     assert model.sample(5).shape == model.sample(5, torch.arange(5)).shape == (5, *model.shape)
@@ -153,3 +153,11 @@ def test_sizes_follow_the_width_of_the_condition(tiny_config):
     assert config["decoder"]["latent_dim"] == config["latent_dim"] + 7
     ladder = tiny_config("model=nvae_small", "model.latent.lower=[5,3,2]")
     assert ladder["decoder"]["latent_dim"] == ladder["latent_dim"] + 10
+
+
+def test_a_label_that_no_class_has_is_refused(tiny_vae):
+    model = tiny_vae("model=conditional_vae").eval()
+    for label in (10, -2):
+        with pytest.raises(UserError, match="one of 0 to 9, or -1"):
+            model.sample(1, torch.tensor([label]))
+    assert model.sample(1, torch.tensor([-1])).shape == (1, 1, 8, 8)

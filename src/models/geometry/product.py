@@ -73,10 +73,11 @@ class ProductPart(nn.Module):
     ) -> None:
         super().__init__()
         self.dims = _shared_out(dim, len(factors)) if dims is None else list(dims)
-        if not factors or len(self.dims) != len(factors) or sum(self.dims) != dim:
+        count = len(self.dims) == len(factors) and sum(self.dims) == dim
+        if not factors or not count or min(self.dims) < 1:
             raise UserError(
-                f"dims={self.dims} of a product of {len(factors)} factors ({', '.join(factors)}) must be one number a "
-                f"factor, adding up to model.latent_dim={dim}"
+                f"dims={self.dims} of a product of {len(factors)} factors ({', '.join(factors)}) must be one number "
+                f"above 0 a factor, adding up to model.latent_dim={dim}"
             )
         made = zip(factors.items(), self.dims, strict=True)
         self.factors = nn.ModuleDict({name: make(dim=size) for (name, make), size in made})

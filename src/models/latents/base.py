@@ -52,6 +52,12 @@ class Latent(nn.Module):
             if borrow:
                 borrow(lent)
 
+    def check_condition(self, c: Tensor) -> None:
+        """Refuse what is no condition of this model, at its edge and not in a training step."""
+        raise NotImplementedError(
+            "this model is unconditional: none of its parts takes a condition"
+        )
+
     def point(self, x: Tensor) -> Tensor:
         """What the encoder sees of x (B, *shape): (B, *point shape)."""
         return x

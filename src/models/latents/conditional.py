@@ -35,6 +35,14 @@ class ConditionalLatent(FlatLatent):
                 "which must be that much wider; choose model=conditional_vae"
             )
 
+    def check_condition(self, c: Tensor) -> None:
+        """Refuse labels that no class has; −1 is an unknown one. Asked at the model's edge, not in a training step."""
+        classes = self.condition.table.num_embeddings - 1
+        if c.numel() and not (int(c.min()) >= -1 and int(c.max()) < classes):
+            raise UserError(
+                f"a label is one of 0 to {classes - 1}, or -1 where it is unknown, not {int(c.min())} to {int(c.max())}"
+            )
+
     def _join(self, values: Tensor, c: Tensor | None) -> Tensor:
         """(…, F) beside e(c), whose labels are those of the last axes of …"""
         vector = self.condition(c)
