@@ -21,7 +21,7 @@ run: $(STAMP)
 
 # One thread a process: tests start processes of their own, and threads that outnumber the cores only wait.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --session-timeout=1200 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --session-timeout=1200 $(ARGS)
 
 app: $(STAMP)
 	$(BIN)/python -m streamlit run app.py --server.address 127.0.0.1 --server.headless true --browser.gatherUsageStats false $(ARGS)
