@@ -247,6 +247,7 @@ def evaluate_run(cfg: DictConfig) -> None:
     directory, portable_config = run.path, None
     if cfg.sampler:
         directory = run.path / "samplers" / HydraConfig.get().runtime.choices["sampler"]
+        directory.mkdir(parents=True, exist_ok=True)
         portable_config = config["model"] | {"sampler": _sampler_for(cfg, config)}
         # Its sizes come from the run, which may be a stranger's.
         model.use_sampler(build(portable_config["sampler"], allowed=FOREIGN))
