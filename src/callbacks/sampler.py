@@ -24,9 +24,11 @@ class FitSampler(Callback):
             # Lightning tests in inference mode, in which nothing can learn.
             with torch.inference_mode(False), isolated_rng(0, pl_module.device):
                 found = sampler.fit(*codes(pl_module, trainer.datamodule))  # type: ignore[attr-defined]
-            told = ", ".join(f"held-out {name} {value:.4g} nats" for name, value in found.items())
+            told = ", ".join(f"{name} {value:.4g} nats" for name, value in found.items())
             log.info(
-                "sampler: %s fitted to codes of the training data: %s", type(sampler).__name__, told
+                "sampler: %s fitted to codes of the training data; on a tenth held out: %s",
+                type(sampler).__name__,
+                told,
             )
         # One process fits, all use the same.
         state = {name: value.cpu() for name, value in sampler.state_dict().items()}

@@ -103,6 +103,10 @@ def _parts(cfg: DictConfig, plain: DictConfig) -> Iterator[str]:
     for key in cfg.callbacks:
         if key not in plain.callbacks:
             yield f"callbacks.{key}"
+    mine, theirs = (_leaves(OmegaConf.to_container(each.callbacks)) for each in (cfg, plain))
+    for key, value in mine.items():
+        if key in theirs and theirs[key] != value:
+            yield f"callbacks.{key}={value}"
 
 
 def _choices(cfg: DictConfig) -> dict[str, str]:

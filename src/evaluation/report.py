@@ -18,6 +18,8 @@ from src.models.latents import FrameSequence
 from src.models.vae import VAE
 from src.utils.errors import UserError
 
+# A column of train and test, where the data has one.
+Both = tuple[Tensor, Tensor] | None
 # Rows that the baselines are fitted to and that nearest neighbours are looked for in.
 BASELINE_ROWS = 20_000
 # … and how many numbers those rows may hold together: half a gigabyte.
@@ -112,8 +114,8 @@ def summarise(
     values: dict[str, float],
     train: Tensor,
     test: Tensor,
-    labels: tuple[Tensor, Tensor] | None,
-    factors: tuple[Tensor, Tensor] | None = None,
+    labels: Both,
+    factors: Both = None,
     fit_features: Callable[[], Extractor] | None = None,
 ) -> Report:
     """Complete the values of a test with ELBO, neighbours, baselines and warnings.
@@ -126,12 +128,10 @@ def summarise(
         factors: (N, F) of train and test, where they are known.
         fit_features: gives what samples are to be compared by; None leaves their metrics out.
     """
-    likelihood = model.latent.likelihood
     if "kl" in values and bounds_likelihood(model):
         values["elbo"] = -values["recon_nll"] - values["kl"]
-    dim = (
-        model.encode(test[:1].to(model.device)).mean[0].numel()
-    )  # with a code for every frame: T·D
+    # With a code for every frame: T·D.
+    dim = model.encode(test[:1].to(model.device)).mean[0].numel()
     if labels or factors:
         codes = [posterior_means(model, x).numpy() for x in (train, test)]
     if labels:
@@ -140,32 +140,15 @@ def summarise(
         )
     if factors:
         values |= disentanglement(codes[0], factors[0].numpy(), codes[1], factors[1].numpy())
-    density = likelihood.normalised
     pca = metrics.fit_pca(train, dim)
-    baselines = {
-        "mean image": metrics.mean_image(train, test, density),
-        f"PCA-{pca.n_components_}": metrics.pca(train, test, dim, density, labels, factors, pca),
-    }
-    if factors:
-        baselines["majority"] = majority(factors[0].numpy(), factors[1].numpy())
+    report = Report(values, _baselines(model, pca, train, test, labels, factors))
     if isinstance(model.latent, FrameSequence):
-        found, pixels = sequence_values(model, train, test)
-        values |= found
-        baselines["neighbour mean"] = pixels
-        closing = float((test[:, -1] - test[:, 0]).square().mean())
-        baselines["the data"] = {"cyclicity_error": closing}
+        _add_sequences(report, model, train, test)
     # A log-probability of grey levels has another unit than the log-densities of these baselines.
-    if "nll" not in values or likelihood.discrete:
-        for found in baselines.values():
+    if "nll" not in values or model.latent.likelihood.discrete:
+        for found in report.baselines.values():
             found.pop("nll", None)
-    report = Report(values, baselines)
-    if "kl" in values:
-        collapse = metrics.collapse_warning(values["active_units"], dim, values["kl"])
-        report.warnings += [collapse] if collapse else []
-    if model.latent.metric is not None and not model.latent.metric.is_fitted:
-        report.warnings.append(
-            "the latent metric of the tested weights was never fitted: it is Euclidean; see callbacks.metric"
-        )
+    report.warnings += _warnings(model, values, dim)
     if fit_features is not None and model.can_sample:
         try:
             add_samples(report, model, train, test, labels, pca, fit_features())
@@ -178,12 +161,45 @@ def summarise(
     return report
 
 
+def _baselines(
+    model: VAE, pca: PCA, train: Tensor, test: Tensor, labels: Both, factors: Both
+) -> dict[str, dict[str, float]]:
+    density, dim = model.latent.likelihood.normalised, pca.n_components_
+    found = {
+        "mean image": metrics.mean_image(train, test, density),
+        f"PCA-{dim}": metrics.pca(train, test, dim, density, labels, factors, pca),
+    }
+    if factors:
+        found["majority"] = majority(factors[0].numpy(), factors[1].numpy())
+    return found
+
+
+def _add_sequences(report: Report, model: VAE, train: Tensor, test: Tensor) -> None:
+    found, pixels = sequence_values(model, train, test)
+    report.values |= found
+    report.baselines["neighbour mean"] = pixels
+    closing = float((test[:, -1] - test[:, 0]).square().mean())
+    report.baselines["the data"] = {"cyclicity_error": closing}
+
+
+def _warnings(model: VAE, values: dict[str, float], dim: int) -> list[str]:
+    found = []
+    if "kl" in values:
+        collapse = metrics.collapse_warning(values["active_units"], dim, values["kl"])
+        found += [collapse] if collapse else []
+    if model.latent.metric is not None and not model.latent.metric.is_fitted:
+        found.append(
+            "the latent metric of the tested weights was never fitted: it is Euclidean; see callbacks.metric"
+        )
+    return found
+
+
 def add_samples(
     report: Report,
     model: VAE,
     train: Tensor,
     test: Tensor,
-    labels: tuple[Tensor, Tensor] | None,
+    labels: Both,
     pca: PCA,
     extractor: Extractor,
 ) -> None:

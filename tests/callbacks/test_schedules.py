@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from src.callbacks.schedules import AnnealTemperature, ScheduleWeight
-from src.utils.build import build
+from src.utils.build import build, build_each
 from src.utils.errors import UserError
 
 
@@ -201,13 +201,28 @@ def test_a_weight_that_the_objective_lacks_is_named_before_anything_is_trained(t
 
 
 @pytest.mark.parametrize(
-    ("model", "name"),
+    ("model", "settings"),
     [
-        ("gumbel_vae", "temperature"),
-        ("disentangled_beta_vae", "capacity"),
-        ("cyclical_vae", "cyclical"),
+        ("disentangled_beta_vae", {"weight": "capacity", "duration": 50, "shape": "linear"}),
+        ("cyclical_vae", {"weight": "kl", "duration": 25, "shape": "cyclical"}),
+        ("ladder_vae", {"weight": "kl", "duration": 30, "shape": "linear"}),
+        ("nvae_small", {"weight": "kl", "duration": 30, "shape": "linear"}),
+        ("vae", {"weight": "kl", "duration": 0, "shape": "linear"}),
     ],
 )
+def test_a_variant_brings_its_warm_up_and_the_command_line_wins(compose_config, model, settings):
+    chosen = [f"model={model}"]
+    warmup = compose_config(*chosen).callbacks.kl_warmup
+    assert {key: warmup[key] for key in settings} == settings
+    assert isinstance(build(warmup), ScheduleWeight)
+    assert (
+        compose_config(*chosen, "callbacks.kl_warmup.duration=7").callbacks.kl_warmup.duration == 7
+    )
+    # No callbacks are no callbacks: what is left names no class, and nothing is built of it.
+    assert build_each(compose_config(*chosen, "callbacks=none").callbacks) == []
+
+
+@pytest.mark.parametrize(("model", "name"), [("gumbel_vae", "temperature")])
 def test_a_variant_brings_its_schedule_with_it(compose_config, model, name):
     chosen = [f"model={model}"]
     assert name in compose_config(*chosen).callbacks and name not in compose_config().callbacks
@@ -218,8 +233,8 @@ def test_a_variant_brings_its_schedule_with_it(compose_config, model, name):
 
 
 def test_the_capacity_rises_to_its_target(compose_config, tiny_vae):
-    config = compose_config("model=disentangled_beta_vae", "callbacks.capacity.duration=2")
-    model, schedule = tiny_vae("model=disentangled_beta_vae"), build(config.callbacks.capacity)
+    config = compose_config("model=disentangled_beta_vae", "callbacks.kl_warmup.duration=2")
+    model, schedule = tiny_vae("model=disentangled_beta_vae"), build(config.callbacks.kl_warmup)
     trainer = SimpleNamespace(global_step=5, num_training_batches=10, accumulate_grad_batches=1)
     schedule.on_train_batch_start(trainer, model, None, 0)
     assert float(model.objective.weight("capacity")) == pytest.approx(25 / 4)

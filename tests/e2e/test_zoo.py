@@ -42,7 +42,9 @@ def test_a_sampler_is_fitted_to_a_finished_run_and_leaves_its_results_alone(shel
     printed = shell(
         f"run={run}", "sampler=gmm", "importance_samples=2", script="scripts/evaluate.py"
     )
-    assert "MixtureSampler fitted to codes of the training data: held-out nll" in printed
+    assert (
+        "MixtureSampler fitted to codes of the training data; on a tenth held out: nll" in printed
+    )
     assert (run / "results.json").read_text() == before
     folder = run / "samplers" / "gmm"
     assert (folder / "results.json").exists() and (folder / "figures" / "samples.png").exists()

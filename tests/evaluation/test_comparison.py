@@ -7,7 +7,8 @@ import pytest
 import yaml
 from scipy.stats import t as student
 
-from src.evaluation.comparison import Interval, by_model, finished_runs, intervals, markdown
+from src.evaluation.comparison import Interval, finished_runs, intervals
+from src.evaluation.side_by_side import by_model, markdown
 from src.utils.errors import UserError
 
 

@@ -287,6 +287,17 @@ def test_posterior_and_prior_combine_or_are_refused(pair_vae, posterior, prior):
         assert allowed == (prior == PARTNER[posterior] or of_posteriors)
 
 
+WEIGHABLE = {*POSTERIORS} - {"delta", "gumbel"}
+TAKES = {
+    "iwae": WEIGHABLE,
+    "piwae": WEIGHABLE,
+    "mim": WEIGHABLE,
+    "dreg": {"diagonal_gaussian", "riemannian", "power_spherical", "poincare", "product"},
+    "total_correlation": {"diagonal_gaussian"},
+    **dict.fromkeys(("elbo", "vae_gan"), {*POSTERIORS}),
+}
+
+
 @pytest.mark.parametrize("objective", GROUPS["objective"])
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_posterior_and_objective_combine_or_are_refused(pair_vae, posterior, objective):
@@ -299,6 +310,8 @@ def test_posterior_and_objective_combine_or_are_refused(pair_vae, posterior, obj
         assert allowed == (posterior != "delta")
     if posterior == "delta":
         assert allowed == (objective in ("reconstruction", "rae", "adversarial", "mmd"))
+    elif objective in TAKES:
+        assert allowed == (posterior in TAKES[objective])
 
 
 @pytest.mark.parametrize("objective", GROUPS["objective"])

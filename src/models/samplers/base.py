@@ -48,7 +48,9 @@ class Sampler(nn.Module):
         return bool(self.fitted)
 
     def fit(self, z: Tensor, x: Tensor) -> dict[str, float]:
-        """Fit to codes z (N, D) of the data x (N, *shape); says how well, such as held-out ``nll`` in nats.
+        """Fit to codes z (N, D) of the data x (N, *shape); says how well on a tenth held out, such as ``nll`` in nats.
+
+        Where the fit is by gradient, that tenth has also chosen the epoch.
 
         Raises:
             UserError: the codes are no vectors, or too few.
