@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from src.jobs import register_plugins
 from src.utils.main import entry_point
 
 
@@ -15,5 +16,6 @@ def run_experiment(cfg: Any) -> Any:
     return train(cfg)
 
 
+register_plugins()
 if __name__ == "__main__":
     run_experiment()

@@ -15,6 +15,7 @@ from src.evaluation.features import Extractor
 from src.evaluation.samples import compare_samples
 from src.evaluation.sequence_metrics import sequence_values
 from src.models.latents import FrameSequence
+from src.models.meters import bounds_likelihood
 from src.models.vae import VAE
 from src.utils.errors import UserError
 
@@ -89,12 +90,6 @@ def posterior_means(model: VAE, x: Tensor, batch_size: int = 256) -> Tensor:
         # With a code for every frame the others hold the same factors again.
         parts = [model.latent.trajectory(part)[:, 0] for part in parts]
     return torch.cat([part.cpu() for part in parts])
-
-
-def bounds_likelihood(model: VAE) -> bool:
-    """Whether log p(x) has a bound that means something: parts that give one, and an objective that teaches it."""
-    learned = model.objective.teaches_likelihood and not model.latent.likelihood.pseudo
-    return learned and model.latent.has_bound
 
 
 @torch.no_grad()

@@ -22,6 +22,12 @@ def psnr(mse: Tensor) -> Tensor:
     return -10 * mse.log10()
 
 
+def bounds_likelihood(model: "VAE") -> bool:
+    """Whether log p(x) has a bound that means something: parts that give one, and an objective that teaches it."""
+    learned = model.objective.teaches_likelihood and not model.latent.likelihood.pseudo
+    return learned and model.latent.has_bound
+
+
 class TermWindow:
     """The mean of the loss and of every term over the training steps since it was last read."""
 
@@ -83,6 +89,8 @@ class EvaluationSums:
         decoded = model.latent.decode(draw.q.mean, draw.c)
         error = (decoded.mean - x).abs()
         rows = {name: value.sum() for name, value in terms.values.items()}
+        if "kl" in rows and bounds_likelihood(model):  # whatever the loss makes of the two
+            rows["elbo"] = -rows["recon_nll"] - rows["kl"]
         if model.latent.has_bound and draw.p is not None:
             rows["energy_mean"] = (divergence_at_mean(draw.q, draw.p) - decoded.log_prob(x)).sum()
         found = model.latent.diagnostics(x, draw.q.mean, decoded.mean)

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """Bad input. The message says what, where, and the nearest valid choice; no traceback is shown."""
 
 
+class UnknownMetric(UserError):
+    """A metric was named that no run of this model logs: what would end every run of a sweep ends the sweep."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """``; nearest: 'beta_vae'`` for the closest choice, or the list of choices when none is close."""
     known = sorted(choices)

@@ -5,6 +5,7 @@ import torch
 
 from src.models.meters import TermWindow
 from src.models.objectives import Terms
+from src.utils.errors import UserError
 
 X = torch.rand(11, 1, 8, 8, generator=torch.Generator().manual_seed(2))
 
@@ -19,7 +20,7 @@ def test_means_do_not_depend_on_the_batches(tiny_vae, name):
         return model.sums.pop(lambda total: processes * total)
 
     whole = evaluated(11)
-    noisy = {"loss", "recon_nll"} if name == "vae" else set()  # each batch draws its own z
+    noisy = {"loss", "recon_nll", "elbo"} if name == "vae" else set()  # each batch draws its own z
     for other, n in ((evaluated(8, 2, 1), 11), (evaluated(4, 7, processes=3), 33)):
         assert other.pop("num_samples") == n
         for key, value in other.items():
@@ -43,6 +44,34 @@ def test_the_metrics_are_what_their_names_say(tiny_vae):
         and 0 < found["active_units"] < 4
     )
     assert model.sums.totals == {}
+
+
+@torch.no_grad()
+def elbo(tiny_vae, *overrides: str) -> dict[str, float]:
+    torch.manual_seed(0)
+    model = tiny_vae(*overrides).eval()
+    torch.manual_seed(1)
+    model.evaluation_step({"x": X})
+    return {name: float(value) for name, value in model.sums.pop(lambda total: total).items()}
+
+
+@pytest.mark.parametrize(
+    "objective", ["beta=7", "free_bits=3", "capacity=20", "free_bits_mode=per_sample"]
+)
+def test_the_elbo_is_the_same_whatever_the_loss_makes_of_its_terms(tiny_vae, objective):
+    plain, other = elbo(tiny_vae), elbo(tiny_vae, f"model.objective.{objective}")
+    assert other["elbo"] == pytest.approx(plain["elbo"]) == pytest.approx(-plain["loss"])
+    assert objective.startswith("free_bits_mode") or other["loss"] != pytest.approx(plain["loss"])
+
+
+@pytest.mark.parametrize("name", ["ae", "msssim_vae", "wae_mmd"])
+def test_there_is_no_elbo_where_nothing_is_bounded(tiny_vae, name):
+    try:
+        model = tiny_vae(f"model={name}").eval()
+        model.evaluation_step({"x": X})
+    except UserError:  # such as pictures that are too small
+        pytest.skip("needs other data")
+    assert "elbo" not in model.sums.pop(lambda total: total)
 
 
 def test_the_window_averages_the_steps_since_it_was_read():
