@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
+from src.callbacks.trackers import trackers
 from src.evaluation import figures
 from src.evaluation.animations import save_html
 from src.evaluation.figure_sets import Level, check_level, figure_set
@@ -17,7 +17,7 @@ from src.utils.seeding import isolated_rng
 
 
 class Figures(Callback):
-    """Writes figures into the run and to every logger that takes images.
+    """Writes figures into the run and to every tracker that shows them.
 
     During training they show validation data, at the end the test data with the tested weights.
 
@@ -50,9 +50,13 @@ class Figures(Callback):
                 if isinstance(figure, Figure):
                     path = folder / f"{name}{suffix}.png"
                     figure.savefig(path, dpi=110)
-                    _log(trainer, f"figures/{name}", path)
                 else:
-                    save_html(figure, folder / f"{name}{suffix}.html")
+                    path = folder / f"{name}{suffix}.html"
+                    save_html(figure, path)
+                    if split != "test":  # a page takes megabytes: trackers get the last ones
+                        continue
+                for tracker in trackers(trainer):
+                    tracker.log_figure(f"figures/{name}", path, trainer.global_step)
         pl_module.train(was_training)
 
     def _figures(self, data: Any, model: Any, split: str) -> Iterator[tuple[str, Any]]:
@@ -60,15 +64,3 @@ class Figures(Callback):
         curves = figures.loss_curves(Run(self.directory, "", {}).metrics())
         if curves is not None:
             yield "loss_curves", curves
-
-
-def _log(trainer: Trainer, key: str, path: Path) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            from matplotlib.image import imread
-
-            logger.experiment.add_image(key, imread(path), trainer.global_step, dataformats="HWC")
-        elif isinstance(logger, WandbLogger):
-            logger.log_image(key, [str(path)])
-        elif isinstance(logger, MLFlowLogger):
-            logger.experiment.log_artifact(logger.run_id, str(path), "figures")

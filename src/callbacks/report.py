@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
+from src.callbacks.trackers import trackers
 from src.evaluation.features import Features
 from src.evaluation.metrics import trained_parameters
 from src.evaluation.report import BASELINE_ELEMENTS, BASELINE_ROWS, Report, batch_sums, summarise
@@ -47,6 +48,11 @@ class TestReport(Callback):
         self.features, self.run = features, run or directory
         self.report: Report | None = None
         self._sums: dict[str, Tensor] = {}
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What was measured, under the names of ``results.json``; empty before a test."""
+        return {f"test/{k}": v for k, v in self.report.values.items()} if self.report else {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._sums = {}
@@ -100,10 +106,9 @@ class TestReport(Callback):
         write_json(self.directory / RESULTS_FILE, content)
         # The same numbers go to every logger under the same names.
         for logger in trainer.loggers:
-            logger.log_metrics(
-                {f"test/{name}": value for name, value in self.report.values.items()},
-                step=trainer.global_step,
-            )
+            logger.log_metrics(self.values, step=trainer.global_step)
+        for tracker in trackers(trainer):
+            tracker.log_results(content, trainer.global_step)
         table = self.report.table(f"{data.name}: {values['num_samples']:.0f} test samples")
         # A table cut off at 80 columns would hide its numbers.
         Console(width=max(Console().width, 44 + 14 * (len(table.columns) - 2))).print(table)

@@ -27,7 +27,10 @@ ALLOWED = (
 # What a config that came with somebody else's run may name: models and their parts.
 FOREIGN = ("src.models.",)
 # Old runs name classes where they used to live: {"src.old.Name": "src.new.Name"}.
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {
+    "src.callbacks.loggers.WandbRunLogger": "src.callbacks.trackers.wandb.WandbRunLogger",
+    "src.callbacks.loggers.MLflowRunLogger": "src.callbacks.trackers.mlflow.MLflowRunLogger",
+}
 
 
 def locate(target: str, allowed: tuple[str, ...] = ALLOWED) -> type:

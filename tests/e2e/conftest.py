@@ -25,15 +25,15 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[str]] = []
+        self.environment = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
 
     def start(self, *arguments: str, script: str = "run_experiment.py") -> "subprocess.Popen[str]":
         """Start and go on."""
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
         command = [sys.executable, script, *arguments]
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env=os.environ | self.environment,
             text=True,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
