@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from src.runs import slurm
+
 SCHEMA = 1
 RUN_FILE, METRICS_FILE, RESULTS_FILE, CONFIG_FILE = (
     "run.json",
@@ -72,7 +74,9 @@ class RunRecord:
             "host": socket.gethostname(),
             "pid": process.pid,
             "pid_started": process.create_time(),
-            "job_id": os.environ.get("SLURM_JOB_ID"),
+            "job_id": slurm.job_id(),
+            "nodes": slurm.nodes(),
+            "restarts": slurm.restarts(),
             "commit": git_commit(),
             "versions": {
                 name: version(name) for name in ("torch", "lightning", "hydra-core", "numpy")
@@ -87,6 +91,26 @@ class RunRecord:
         """Change fields and write the file."""
         self.content |= fields | {"updated": time.time()}
         write_json(self.directory / RUN_FILE, self.content)
+
+
+def amend(directory: Path, **fields: Any) -> None:
+    """Change fields of a run whose own process is gone."""
+    file = directory / RUN_FILE
+    write_json(
+        file, json.loads(file.read_text(encoding="utf-8")) | fields | {"updated": time.time()}
+    )
+
+
+def forget_metrics_after(directory: Path, size: int | None) -> None:
+    """Cut ``metrics.jsonl`` to the ``size`` bytes that it had when a checkpoint was written, which is gone on from.
+
+    What was logged after that is logged again. A file that this would not leave whole lines of stays as it is.
+    """
+    file = directory / METRICS_FILE
+    if size is None or not file.exists() or file.stat().st_size <= size:
+        return
+    if size == 0 or file.read_bytes()[size - 1 : size] == b"\n":
+        os.truncate(file, size)
 
 
 def git_commit() -> str | None:

@@ -6,16 +6,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.utils.build import ALLOWED
+from src.utils.ddp import slurm_rank, slurm_tasks
 from src.utils.errors import UserError, nearest
 
 ROOT = Path(__file__).parents[2]
@@ -49,11 +52,12 @@ def entry_point(
             # Hydra would print its own account of an error; with this it hands the exception to us.
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             try:
-                sys.argv[1:] = with_resumed_run(sys.argv[1:])
+                sys.argv[1:] = with_own_files(with_resumed_run(sys.argv[1:]), config_name)
                 run()
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 sys.exit(f"error: {one_sentence(error)}")
 
+        command.task = task  # type: ignore[attr-defined]  # what a job's own process calls
         return command
 
     return decorate
@@ -110,6 +114,27 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
     return [*kept, *rest, f"ckpt_path='{checkpoint}'", f"hydra.run.dir='{run}'"]
 
 
+def with_own_files(arguments: list[str], config_name: str = "config") -> list[str]:
+    """Let the processes that ``srun`` has started share one run directory, in which the first one writes.
+
+    Raises:
+        UserError: it is a multirun, which every process would do for itself.
+    """
+    if slurm_tasks() < 2:
+        return arguments
+    if {"-m", "--multirun"} & {*arguments}:
+        raise UserError(
+            "srun has started several processes of a multirun; use -m cluster=slurm without srun"
+        )
+    own = []
+    if config_name == "config" and not any(a.startswith("hydra.run.dir=") for a in arguments):
+        job = f"{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
+        own = [f"hydra.run.dir=${{paths.log_dir}}/${{name}}/slurm_{job}"]
+    if rank := slurm_rank():
+        own += ["hydra.output_subdir=null", f"hydra.job.name=run_rank{rank}"]
+    return [*arguments, *own]
+
+
 def _is_about_hydra(override: str) -> bool:
     """Whether a saved argument says where or how to run rather than what: a stranger's must not decide that."""
     key = override.lstrip("+~").split("=", 1)[0]
@@ -137,8 +162,11 @@ def one_sentence(error: Exception) -> str:
 
 
 def options(group: str) -> list[str]:
-    """The names that a config group offers."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    """The names that a config group offers, plugins' own included."""
+    found = {file.stem for file in (CONF / group).glob("*.yaml")}
+    with suppress(OSError):  # a group that no plugin knows
+        found |= {name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)}
+    return sorted(found)
 
 
 def settings() -> set[str]:
