@@ -405,12 +405,28 @@ def zoo() -> tuple[list[str], list[list[str]]]:
     return table()
 
 
+def scaling() -> tuple[list[str], list[list[str]]]:
+    """Two processes of a training on the CPU against one."""
+    from jobs_benchmark import scaling as table
+
+    return table()
+
+
+def trials() -> tuple[list[str], list[list[str]]]:
+    """What a trial of a study costs beside its training, against a process of its own."""
+    from jobs_benchmark import trials as table
+
+    return table()
+
+
 BENCHMARKS: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
     "training": training,
     "one_process": one_process,
     "configuration": configuration,
     "geometry": geometry,
     "zoo": zoo,
+    "scaling": scaling,
+    "trials": trials,
 }
 
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,24 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.callbacks.checkpoints import AtomicCheckpoints
-from src.callbacks.endings import closed, recorded
+from src.callbacks.endings import closed, recorded, tell_loss
 from src.callbacks.figures import Figures
 from src.callbacks.idle import NoProfiler, leave_out_idle_hooks
+from src.callbacks.pruning import ReportToStudy
 from src.callbacks.report import TestReport
 from src.callbacks.run_logger import RunLogger
 from src.callbacks.run_state import RunState
 from src.callbacks.sampler import FitSampler
+from src.callbacks.strategies import is_sharded, whole_state
+from src.callbacks.trackers import RunFacts, open_trackers, trackers
 from src.evaluation.features import Features, FileFeatures
+from src.jobs.study import current_trial
 from src.models.compat import check_data
 from src.models.pretrained import load_pretrained
+from src.runs import slurm
 from src.runs.control import clear
 from src.runs.loading import (
     WEIGHTS,
@@ -36,10 +42,17 @@ from src.runs.loading import (
     save_model,
 )
 from src.runs.reading import ALIVE, read_run
-from src.runs.record import CONFIG_FILE, RUN_FILE, RunRecord, write_atomic
+from src.runs.record import (
+    CONFIG_FILE,
+    RUN_FILE,
+    RunRecord,
+    forget_metrics_after,
+    write_atomic,
+)
+from src.runs.restart import is_restart, last_checkpoint, restart_point
 from src.utils.build import FOREIGN, build, build_each, check_signatures, locate
-from src.utils.ddp import many_processes
-from src.utils.errors import UserError, nearest
+from src.utils.ddp import cluster_environment, many_processes
+from src.utils.errors import UnknownMetric, UserError, nearest
 from src.utils.main import data_configs
 from src.utils.memory import keep_freed_memory
 
@@ -54,25 +67,31 @@ ROOT_TYPES = {
     "importance_samples": int,
     "threads": int | None,
     "ckpt_path": str | None,
-    "optimized_metric": str | None,
+    "optimized_metric": str | ListConfig | None,
 }
 
 
-def train(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig) -> float | list[float] | None:
     """Fit, test and record one experiment.
 
     Returns:
-        The metric named by ``optimized_metric``; None when the run was stopped or names none.
+        The metric named by ``optimized_metric``, or a list where it names several; None when the run was stopped or
+        names none.
     """
     directory = Path(cfg.paths.output_dir)
     check_root(cfg)
+    if cfg.train and (checkpoint := restart_point(directory)):
+        cfg.ckpt_path = str(checkpoint)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     first = getattr(rank_zero_only, "rank", 0) == 0
     quiet_libraries()
     if first and cfg.ckpt_path:
         _check_checkpoint(cfg, directory)
     record = _start_record(cfg, directory) if first else None
-    with recorded(record), many_processes():
+    with (
+        recorded(record, directory, cfg.cluster.max_requeues),
+        many_processes(partial(tell_loss, record, directory)),
+    ):
         if first:
             write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
         trainer, model, data, report = assemble(cfg, directory, record)
@@ -80,16 +99,29 @@ def train(cfg: DictConfig) -> float | None:
             if cfg.train:
                 trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
             watched = dict(trainer.callback_metrics)
+            if is_sharded(model):  # a test asks one process alone for more than its share
+                state, model = whole_state(model), build(cfg.model)
+                model.load_state_dict(state)
             tested = _load_what_is_tested(trainer, model, cfg)
             report.extra = {"checkpoint": tested}
             if cfg.test:
                 trainer.test(model, datamodule=data, verbose=False)
-        if trainer.is_global_zero:
-            save_model(model, portable(plain["model"]), directory / "model")
-            log.info("the run is in %s", directory)
+            if trainer.is_global_zero:
+                save_model(model, portable(plain["model"]), directory / "model")
+                log.info("the run is in %s", directory)
+            metrics, names = (
+                watched | trainer.callback_metrics,
+                _metric_names(cfg) if cfg.train else [],
+            )
+            found = {name: _optimized(trainer, metrics, name, directory) for name in names}
+            for tracker in trackers(trainer):
+                tracker.log_outcome(directory / "model", report.values, found, trainer.global_step)
         if not cfg.train:
             return None
-        return _optimized(trainer, watched | trainer.callback_metrics, cfg.optimized_metric)
+        if record is not None:
+            record.update(optimized=found)
+        values = [*found.values()]
+        return values if isinstance(cfg.optimized_metric, ListConfig) else next(iter(values), None)
 
 
 def assemble(
@@ -114,9 +146,11 @@ def assemble(
     elif any(model.pretrained.values()):
         log.info("model.pretrained is not read: ckpt_path holds all weights")
     report = TestReport(directory, cfg.importance_samples, features=build(cfg.features))
+    state, trial = RunState(record, directory, plain), current_trial()
     callbacks = [
         *build_each(cfg.callbacks),
-        RunState(record, directory, plain),
+        *([ReportToStudy(trial, _metric_names(cfg), state.prune)] if trial else []),
+        state,
         FitSampler(),
         report,
     ]
@@ -126,8 +160,11 @@ def assemble(
         trainer = build(
             cfg.trainer,
             callbacks=callbacks,
-            logger=[*build_each(cfg.logger), RunLogger(directory)],
-            plugins=[AtomicCheckpoints()],
+            logger=[
+                *open_trackers(cfg.logger, RunFacts.of(cfg, plain, directory), record),
+                RunLogger(directory),
+            ],
+            plugins=[AtomicCheckpoints(), *cluster_environment()],
         )
     except MisconfigurationException as error:  # such as trainer=gpu where there is none
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
@@ -149,13 +186,15 @@ def check_root(cfg: DictConfig) -> None:
     ):
         if value < 1:
             raise UserError(f"{key}={value} must be at least 1")
+    if "partition" in cfg.cluster and slurm.job_id() is None:
+        raise UserError("cluster=slurm submits the jobs of a multirun: add -m")
     if not cfg.train and not cfg.ckpt_path:
         raise UserError("train=false needs ckpt_path=<the weights to test>")
 
 
 def portable(model: dict[str, Any]) -> dict[str, Any]:
     """A model's config without what only training needs, so that it names nothing but models and parts."""
-    training = ("optimizer", "scheduler", "compile", "pretrained")
+    training = ("optimizer", "scheduler", "lr_scaling", "compile", "pretrained")
     return {key: value for key, value in model.items() if key not in training}
 
 
@@ -165,6 +204,8 @@ def quiet_libraries() -> None:
         logging.getLogger(name).handlers.clear()
     # Lightning calls what torch has deprecated.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # SLURM's commands are there; whether a run is a job of its is for the person to say.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     # The model logs at the end of every epoch, however short.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
@@ -175,7 +216,11 @@ def quiet_libraries() -> None:
 def _check_checkpoint(cfg: DictConfig, directory: Path) -> None:
     """Refuse a checkpoint that does not fit, before anything of the run it belongs to is touched."""
     checkpoint = read_checkpoint(cfg.ckpt_path)
-    if (directory / RUN_FILE).exists() and (state := read_run(directory).state) in ALIVE:
+    if (
+        not is_restart(directory)  # whatever its file says: SLURM starts no job twice at a time
+        and (directory / RUN_FILE).exists()
+        and (state := read_run(directory).state) in ALIVE
+    ):
         raise UserError(
             f"{directory} is {state}: stop it first with python -m src.runs stop {directory}"
         )
@@ -186,10 +231,18 @@ def _check_checkpoint(cfg: DictConfig, directory: Path) -> None:
         )
     check_data(cfg.model, cfg.data, data_configs)
     check_state(build(cfg.model), checkpoint["state_dict"], f"ckpt_path={cfg.ckpt_path}")
+    if cfg.train and Path(cfg.ckpt_path).resolve() == last_checkpoint(directory).resolve():
+        forget_metrics_after(directory, checkpoint.get("metrics_size"))
 
 
 def _start_record(cfg: DictConfig, directory: Path) -> RunRecord:
     clear(directory)  # a request to an earlier training of this run
+    if is_restart(directory):
+        if not cfg.ckpt_path:  # what it logged before its first checkpoint is logged again
+            forget_metrics_after(directory, 0)
+        log.info(
+            "SLURM has started this job again: it goes on from %s", cfg.ckpt_path or "the start"
+        )
     hydra = HydraConfig.get()
     return RunRecord(
         directory,
@@ -212,18 +265,32 @@ def _load_what_is_tested(trainer: Trainer, model: Any, cfg: DictConfig) -> str:
     return Path(path).name
 
 
-def _optimized(trainer: Trainer, metrics: dict[str, Any], name: str | None) -> float | None:
-    """The best value of a metric that a checkpoint watched, else its last value."""
-    if not name or not metrics:
-        return None
+def _metric_names(cfg: DictConfig) -> list[str]:
+    """The names in ``optimized_metric``, which is one, a list, or nothing."""
+    named = cfg.optimized_metric
+    return list(named) if isinstance(named, ListConfig) else [named] if named else []
+
+
+def _optimized(trainer: Trainer, metrics: dict[str, Any], name: str, directory: Path) -> float:
+    """The best value of a metric that a checkpoint watched, else its last value; NaN where nothing was measured.
+
+    Raises:
+        UnknownMetric: nothing logs it.
+    """
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor == name:
             score = callback.best_model_score
             if score is not None:
                 return float(score)
-    if name not in metrics:
-        raise UserError(f"optimized_metric='{name}' is not logged{nearest(name, metrics)}")
-    return float(metrics[name])
+    if name in metrics:
+        return float(metrics[name])
+    # A run that was interrupted after its last epoch validates no more when it goes on.
+    logged = [
+        row["metrics"][name] for row in read_run(directory).metrics() if name in row["metrics"]
+    ]
+    if metrics and not logged:
+        raise UnknownMetric(f"optimized_metric='{name}' is not logged{nearest(name, metrics)}")
+    return float("nan" if not logged or logged[-1] is None else logged[-1])
 
 
 def evaluate_run(cfg: DictConfig) -> None:

@@ -39,9 +39,19 @@ def test_without_a_name_the_benchmarks_are_listed() -> None:
         "configuration",
         "geometry",
         "zoo",
+        "scaling",
+        "trials",
     ]
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in ("training", "one_process", "configuration", "geometry", "zoo"):
+    for name in (
+        "training",
+        "one_process",
+        "configuration",
+        "geometry",
+        "zoo",
+        "scaling",
+        "trials",
+    ):
         assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1
 
 
@@ -93,6 +103,20 @@ def test_a_step_of_pythaes_own_model_is_timed_beside_ours() -> None:
         "rows = {row.ours: z.cells(row) for row in z.ROWS if row.ours in ('piwae', 'aae', 'rq_vae')}\n"
         "assert all(len(cells) == len(z.HEADER) for cells in rows.values())\n"
         "assert float(rows['aae'][6]) > 0 and 'not in Pythae' in rows['rq_vae'][2]"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_processes_and_trials_are_measured_from_their_runs() -> None:
+    code = (
+        "import sys; sys.path[:0] = ['.', 'scripts']; import jobs_benchmark as j\n"
+        "j.NETWORKS = {'tiny': ((1, 8, 8), 8, ())}; j.EPOCHS = 3\n"
+        "header, ((name, one, two, ratio, _),) = j.scaling(rounds=1, batches=6)\n"
+        "assert abs(float(two) / float(one) - float(ratio)) < 0.02\n"
+        "header, rows = j.trials(number=3)\n"
+        "assert all(float(row[1]) > 0 for row in rows[:3]) and float(rows[-1][-1]) > 0"
     )
     done = run_python(code)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -29,7 +29,9 @@ class StopOnNaN(Callback):
         floats = [
             tensor for tensor in checkpoint["state_dict"].values() if tensor.is_floating_point()
         ]
-        self._check(trainer, torch.stack([torch.isfinite(tensor).all() for tensor in floats]).all())
+        # Of a sharded model only the first process has the state.
+        finite = [torch.isfinite(tensor).all() for tensor in floats] or [torch.tensor(True)]
+        self._check(trainer, torch.stack(finite).all())
 
     def _check(self, trainer: Trainer, finite: torch.Tensor) -> None:
         good = bool(finite)

@@ -12,35 +12,46 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from src.callbacks.strategies import batch_facts
+from src.runs import slurm
 from src.runs.control import PAUSE, RESUME, STOP, pending
-from src.runs.record import RunRecord
+from src.runs.record import METRICS_FILE, RunRecord
 from src.utils.seeding import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
 # In the order of what wins when the processes disagree.
-NOTHING, RESUME_NOW, PAUSE_NOW, STOP_NOW = range(4)
+NOTHING, RESUME_NOW, PAUSE_NOW, MAKE_WAY_NOW, STOP_NOW = range(5)
 CODES = {None: NOTHING, STOP: STOP_NOW, PAUSE: PAUSE_NOW, RESUME: RESUME_NOW}
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that a run stops at: SIGINT, SIGTERM and, in a SLURM job, the one that asks it to make way."""
+    asked = (signal.Signals[slurm.MAKE_WAY],) if slurm.job_id() else ()
+    return (signal.SIGINT, signal.SIGTERM, *asked)
 
 
 class RunStopped(Exception):
     """A run ended because somebody asked for it; ``last.ckpt`` holds its exact state.
 
     Attributes:
-        signal: SIGINT or SIGTERM; None when it was a request.
+        signal: the name of one of ``stop_signals``; None when it was a request.
         step: optimiser steps taken; None outside the training loop.
+        pruned: the epoch after which its study gave it up; None when that is not why.
     """
 
-    def __init__(self, by: str | None, step: int | None) -> None:
+    def __init__(self, by: str | None, step: int | None, pruned: int | None = None) -> None:
         when = "outside the training loop" if step is None else f"after step {step}"
-        super().__init__(f"stopped by {by or 'request'} {when}")
-        self.signal, self.step = by, step
+        asked = "request" if pruned is None else "its study"
+        super().__init__(f"stopped by {by or asked} {when}")
+        self.signal, self.step, self.pruned = by, step, pruned
 
 
 class RunState(Checkpoint):
     """Keeps ``run.json`` true and honours requests at the next batch, on every process of a run at once.
 
     A request comes from the run's ``request`` file or, as a stop, from SIGINT or SIGTERM; a second signal ends
-    the process at once. Before a stop or a pause takes effect, ``last.ckpt`` is written.
+    the process at once. Before a stop or a pause takes effect, ``last.ckpt`` is written. A run that SLURM asks to make
+    way stops like this too; ``recorded`` puts its job back into the queue.
 
     It is a ``Checkpoint`` so that Lightning calls it after those that save the best and last weights.
 
@@ -53,8 +64,10 @@ class RunState(Checkpoint):
     def __init__(self, record: RunRecord | None, directory: Path, config: dict[str, Any]) -> None:
         self.record, self.directory, self.config = record, directory, config
         self._signal: str | None = None
+        self._pruned: int | None = None
         self._handlers: dict[int, Any] = {}
         self._restored: list[dict[str, Any]] | None = None
+        self._ended = False
         self._told = 0.0
 
     @property
@@ -62,13 +75,20 @@ class RunState(Checkpoint):
         """Where a stopped run goes on from."""
         return self.directory / "checkpoints" / "last.ckpt"
 
+    def prune(self, epoch: int) -> None:
+        """End the run on every process, as its study's pruner wishes after ``epoch``."""
+        self._pruned = epoch
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._tell(trainer, state="running", device=_device_name(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Only now: Lightning has put its own handler of SIGTERM there, which would end the run without a word.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             self._handlers[number] = signal.signal(number, self._on_signal)
+        self._tell_batch(trainer)
+        # A job that was requeued after its training had stopped early has no epoch left to train.
+        trainer.should_stop |= self._ended and slurm.restarts() > 0
         rank = trainer.global_rank
         if self._restored is not None and rank < len(self._restored):
             set_rng_state(self._restored[rank])
@@ -105,6 +125,9 @@ class RunState(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["config"] = self.config
+        checkpoint["ended"] = trainer.should_stop
+        metrics = self.directory / METRICS_FILE
+        checkpoint["metrics_size"] = metrics.stat().st_size if metrics.exists() else 0
         states: list[Any] = [rng_state()] * trainer.world_size
         if trainer.world_size > 1:
             torch.distributed.all_gather_object(states, rng_state())
@@ -113,19 +136,46 @@ class RunState(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._restored = checkpoint.get("rng")
+        self._restored, self._ended = checkpoint.get("rng"), checkpoint.get("ended", False)
+
+    def _tell_batch(self, trainer: Trainer) -> None:
+        facts = batch_facts(trainer)
+        self._tell(trainer, batch=facts)
+        if trainer.is_global_zero and facts["global"] != facts["per_process"]:
+            log.info(
+                "a step sees %(global)d samples: %(processes)d processes × %(per_process)d × %(accumulated)d "
+                "accumulated; learning rate %(learning_rate)g (model.lr_scaling=%(lr_scaling)s)",
+                facts,
+            )
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._release_signals()
         self._signal = signal.Signals(number).name
+        if self._signal == slurm.MAKE_WAY:  # SLURM may say it again; another signal still counts
+            del self._handlers[number]
+            signal.signal(number, signal.SIG_IGN)
+        else:
+            self._release_signals()
 
     def _honour_requests(self, trainer: Trainer) -> None:
         code = self._agree(trainer)
         if code == PAUSE_NOW:
             code = self._pause(trainer)
         if code == STOP_NOW:
-            trainer.save_checkpoint(self.last)
-            raise RunStopped(self._signal, trainer.global_step)
+            self._save(trainer)
+            by = self._signal if self._signal != slurm.MAKE_WAY else None
+            raise RunStopped(by, trainer.global_step, None if by else self._pruned)
+        if code == MAKE_WAY_NOW:
+            self._save(trainer)
+            raise RunStopped(slurm.MAKE_WAY, trainer.global_step)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write the exact state, with what has been gathered for the next row of metrics written out before."""
+        model: Any = trainer.lightning_module
+        window = getattr(model, "window", None)
+        if window is not None and window.steps:
+            window.log(trainer, model.objective, trainer.current_epoch)
+        trainer.save_checkpoint(self.last)
+        self._tell(trainer)
 
     def _release_signals(self) -> None:
         for number, handler in self._handlers.items():
@@ -136,6 +186,8 @@ class RunState(Checkpoint):
         """The request in force, decided by the first process and told to all."""
         code = NOTHING
         if self._signal:  # may reach any one of the processes
+            code = MAKE_WAY_NOW if self._signal == slurm.MAKE_WAY else STOP_NOW
+        elif self._pruned is not None:
             code = STOP_NOW
         elif trainer.is_global_zero:
             code = CODES.get(pending(self.directory), NOTHING)
@@ -145,7 +197,7 @@ class RunState(Checkpoint):
         return code
 
     def _pause(self, trainer: Trainer) -> int:
-        trainer.save_checkpoint(self.last)
+        self._save(trainer)
         self._tell(trainer, state="paused")
         log.info("paused after step %d", trainer.global_step)
         while (code := self._agree(trainer)) == PAUSE_NOW:

@@ -36,6 +36,7 @@ class VAE(LightningModule):
         compile: compile the training step with inductor; on a CPU that takes a C++ compiler.
         pretrained: what ``src.models.pretrained.load_pretrained`` is to copy in before a training.
         sampler: a density of z that is fitted after the training and then sampled from in the prior's place.
+        lr_scaling: none, sqrt or linear: how learning rates grow with the batches that a step sees.
 
     References:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114.
@@ -59,6 +60,7 @@ class VAE(LightningModule):
         metric: nn.Module | Config | None = None,
         pretrained: Mapping[str, Any] | None = None,
         sampler: nn.Module | Config | None = None,
+        lr_scaling: str = "none",
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -77,6 +79,7 @@ class VAE(LightningModule):
         self.use_sampler(build(sampler or None))
         self.name, self.latent_dim, self.pretrained = name, latent_dim, dict(pretrained or {})
         self.optimizer_config, self.scheduler_config = dict(optimizer or {}), dict(scheduler or {})
+        self.lr_scaling = lr_scaling
         self.window = TermWindow()
         self.sums = EvaluationSums()
         self.compiled = compile
@@ -238,11 +241,7 @@ class VAE(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and scheduler that the config names."""
-        trainer = self._trainer  # none in a training loop of one's own
-        clipped = bool(trainer and trainer.gradient_clip_val and "mixed" in str(trainer.precision))
-        return build_optimizers(
-            self, self.objective, self.optimizer_config, self.scheduler_config, clipped
-        )
+        return build_optimizers(self)
 
     def _known(self, c: Tensor | None) -> Tensor | None:
         if c is not None:

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from tests.e2e.conftest import Shell
 from tests.e2e.test_endings import step, wait_for
 
 pytestmark = pytest.mark.slow
-DDP = ["trainer=ddp", "data=digits", "trainer.max_epochs=2", "logger=none", "callbacks=minimal"]
+DDP = ["trainer=ddp_cpu", "data=digits", "trainer.max_epochs=2", "logger=none", "callbacks=minimal"]
 
 
 def mse_of_the_whole_test_split(run: Path) -> float:
@@ -26,7 +27,7 @@ def mse_of_the_whole_test_split(run: Path) -> float:
 
 
 def test_every_test_sample_is_evaluated_once(shell: Shell) -> None:
-    run = read_run(shell.train(*DDP))
+    run = read_run(shell.train(*DDP, "model.lr_scaling=sqrt"))
     metrics = {name: row["value"] for name, row in run.results["metrics"].items()}
     assert run.state == "finished" and run.info["device"] == "2 × cpu"
     assert metrics["test/num_samples"] == 359  # odd: the two processes have different shares
@@ -34,6 +35,14 @@ def test_every_test_sample_is_evaluated_once(shell: Shell) -> None:
     assert {row["metrics"].get("val/num_samples") for row in run.metrics()} - {None} == {180.0}
     # 1258 samples over 2 processes in batches of 128: 5 steps an epoch, against 10 on one.
     assert run.info["progress"]["step"] == 10
+    assert run.info["batch"] == {
+        "per_process": 128,
+        "processes": 2,
+        "accumulated": 1,
+        "global": 256,
+        "learning_rate": pytest.approx(0.001 * 2**0.5),
+        "lr_scaling": "sqrt",
+    }
 
 
 def test_a_multirun_trains_the_same_trial_on_both_ranks(shell: Shell) -> None:
@@ -72,3 +81,67 @@ def test_a_signal_to_one_process_stops_both(shell: Shell) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 143 and read_run(directory).state == "stopped"
     assert torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 0
+
+
+def other_rank(run: Path) -> int:
+    """The process that rank 0 has started."""
+    (child,) = psutil.Process(read_run(run).info["pid"]).children()
+    return child.pid
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; where nobody asks how, it stays as a zombie."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_dead_process_ends_the_run_as_failed_and_says_so(shell: Shell) -> None:
+    # The time to start is within the time to answer: six processes may take a while on two cores.
+    endless = [*DDP, "trainer.max_epochs=100000", "trainer.strategy.timeout_s=25"]
+    names = ("silent", "first", "other")
+    processes = {name: shell.start(*shell.arguments(*endless, name=name)) for name in names}
+    for name in names:
+        wait_for(lambda name=name: step(shell.directory(name)) >= 10, seconds=100)
+    others = {name: other_rank(shell.directory(name)) for name in names}
+    os.kill(read_run(shell.directory("first")).info["pid"], signal.SIGKILL)
+    os.kill(others["other"], signal.SIGKILL)
+    os.kill(others["silent"], signal.SIGSTOP)
+    said = {
+        "first": "process 0 of this training was killed",
+        "other": "process 1 of this training was killed by SIGKILL",
+        "silent": "has not answered within trainer.strategy.timeout_s",
+    }
+    for name, process in processes.items():
+        printed, _ = process.communicate(timeout=60)
+        run = read_run(shell.directory(name))
+        wait_for(lambda name=name: gone(others[name]))
+        assert run.state == "failed" and said[name] in run.info["error"]
+        assert "Traceback" not in printed
+        assert process.returncode == (-signal.SIGKILL if name == "first" else 1)
+        assert (run.path / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_sharded_training_is_that_of_whole_models_and_goes_on_bit_equal(shell: Shell) -> None:
+    arguments = [*DDP, "model.likelihood.scale=learned", "trainer.gradient_clip_val=1"]
+    sharded = [*arguments, "trainer=fsdp", "trainer.accelerator=cpu"]
+    whole = read_run(shell.train(*arguments, name="whole"))
+    run = read_run(shell.train(*sharded, name="run"))
+    short = shell.train(*sharded, "trainer.max_epochs=1", name="short")
+    shell("trainer.max_epochs=2", f"ckpt_path={short}/checkpoints/last.ckpt")
+    for one in (run, read_run(short)):
+        assert one.results["metrics"]["test/nll"]["value"] == pytest.approx(
+            whole.results["metrics"]["test/nll"]["value"], rel=1e-4
+        )
+    states = [
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (run.path, short)
+    ]
+    assert states[0].keys() == load_model(run.path).state_dict().keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_cannot_be_sharded_is_refused(shell: Shell) -> None:
+    printed = shell(
+        *shell.arguments(*DDP, "trainer=fsdp", "trainer.accelerator=cpu", "model=factor_vae"),
+        status=1,
+    )
+    assert "trainer=fsdp cannot train factor_vae" in printed and "Traceback" not in printed

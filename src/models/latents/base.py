@@ -30,6 +30,8 @@ class Latent(nn.Module):
     condition_key: str | None = None
     # Whether z is one vector (D,) a data point, D the size that posterior and prior are given.
     one_vector = True
+    # Whether the networks' weights may be divided among processes: nothing but their output is asked for.
+    shardable = True
 
     def __init__(
         self,

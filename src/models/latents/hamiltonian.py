@@ -41,6 +41,8 @@ class HamiltonianLatent(FlatLatent):
         parts: see ``Latent``; the metric is learned or none.
     """
 
+    shardable = False
+
     def __init__(
         self, steps: int = 3, step_size: float = 1e-3, beta_zero: float = 0.3, **parts: Any
     ) -> None:

@@ -63,7 +63,8 @@ class Objective(nn.Module):
     ``needs_probability`` likelihood; ``needs_vector``: one code (D,) a data point; ``needs_plain_samples`` of q(z | x),
     and ``needs_log_q`` at them, where a closed-form KL will not do; ``needs_standard_normal`` as prior.
     ``teaches_prior`` is false for one that only draws from the prior, ``teaches_likelihood`` for one that leaves
-    p(x | z) alone.
+    p(x | z) alone; ``shardable`` for one that asks more of the networks than their output, so that all of their
+    weights must lie in one process.
 
     Attributes:
         num_train: samples of the training split; 0 until a training or a test has begun.
@@ -86,6 +87,7 @@ class Objective(nn.Module):
     needs_standard_normal = False
     teaches_prior = True
     teaches_likelihood = True
+    shardable = True
     num_train: Tensor
 
     def __init__(

@@ -48,6 +48,8 @@ class CriticObjective(Objective):
         options: of ``Objective``.
     """
 
+    shardable = False
+
     def __init__(
         self, critic: nn.Module, critic_optimizer: Mapping[str, Any], **options: Any
     ) -> None:

@@ -135,6 +135,7 @@ class PartiallyImportanceWeighted(ImportanceWeighted):
     """
 
     needs_plain_samples = True
+    shardable = False
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class Regularised(Penalised):
 
     needs_density = False
     needs_prior = False
+    shardable = False
 
     def __init__(
         self,
