@@ -29,7 +29,7 @@ from rich.table import Table as RichTable
 from torch import Tensor, nn
 
 from src.datamodules.loader import BatchLoader
-from src.experiment import assemble, quiet_libraries
+from src.experiment.assembly import assemble, quiet_libraries
 from src.runs.record import RunRecord, write_atomic
 from src.utils.build import build
 from src.utils.errors import UserError

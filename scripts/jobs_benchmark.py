@@ -81,22 +81,27 @@ def scaling(rounds: int = 3, batches: int = 40) -> Table:
     return ["training on the CPU", "1 process, samples/s", "2 processes", "ratio", "at most"], rows
 
 
-def trials(number: int = 8) -> Table:
+def trials(number: int = 8, alone: int = 3) -> Table:
     """A trial of a study, whose process is used again, against the same training in a process of its own."""
     training = [*QUIET, "data=digits", f"trainer.max_epochs={EPOCHS}", "model.latent_dim=4"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        alone = [
-            run([*training, f"seed={seed}", f"hydra.run.dir={folder}/alone{seed}"], folder)
-            for seed in range(3)
+        runs = [folder / f"alone{seed}" for seed in range(alone)]
+        walls = [
+            run([*training, f"seed={seed}", f"hydra.run.dir={directory}"], folder)
+            for seed, directory in enumerate(runs)
         ]
-        trained = [_training_seconds(folder / f"alone{seed}") for seed in range(3)]
+        trained = [_training_seconds(directory) for directory in runs]
         sweep = folder / "sweep"
         start = time.time()
         run(
             [
                 "-m",
-                "hparams_search=random",
+                "hydra/sweeper=study",
+                "hydra/launcher=processes",
+                "hydra/sweeper/sampler=random",
+                "hydra/sweeper/pruner=none",
+                "model.optimizer.lr=tag(log,interval(1e-4,1e-2))",
                 *training,
                 f"hydra.sweeper.n_trials={number}",
                 f"hydra.sweep.dir={sweep}",
@@ -108,7 +113,7 @@ def trials(number: int = 8) -> Table:
         of_trials = [_training_seconds(one.path) for one in list_runs(sweep)]
     between = median(np.diff(starts))
     rows = [
-        ["a process of its own", median(alone), median(trained)],
+        ["a process of its own", median(walls), median(trained)],
         ["a trial after the first", between, median(of_trials)],
         ["a study's start, until its first trial begins", starts[0] - start, 0.0],
         ["a study's end, after its last trial began", end - starts[-1], median(of_trials)],

@@ -85,7 +85,9 @@ def recorded(record: RunRecord | None, directory: Path, max_requeues: int = 0) -
         log.info("%s", stop if isinstance(stop, RunStopped) else "stopped by SIGTERM")
         if last and last.exists():
             log.info("go on with ckpt_path=%s", last)
-        if by:
+        # A process that rank 0 has started and stops together with it is not lost.
+        together = getattr(stop, "step", None) is not None
+        if by and not (together and record is None and slurm_rank() == 0):
             sys.exit(EXIT_STATUS[by])
     except OSError as error:
         tell(state="failed", error=f"{type(error).__name__}: {error}")

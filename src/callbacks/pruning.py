@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from src.jobs.storage import open_storage, quiet_optuna, storage_errors
-from src.jobs.study import TrialInfo
+from src.jobs.trial import TrialInfo
 from src.utils.errors import UnknownMetric, nearest
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class ReportToStudy(Callback):
             if self._is_given_up(epoch, value):
                 log.info("pruned after epoch %d: %s = %.6g", epoch, self.metrics[0], value)
                 self.prune(epoch)
-        except storage_errors() as error:
+        except storage_errors(self.trial.storage) as error:
             log.warning("the study does not hear of epoch %d: %s", epoch, type(error).__name__)
 
     def _is_given_up(self, epoch: int, value: float) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from math import ceil, inf
+from math import ceil, inf, isclose
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from src.callbacks.strategies import batch_facts
+from src.callbacks.strategies import asked_learning_rate, batch_facts
 from src.runs import slurm
 from src.runs.control import PAUSE, RESUME, STOP, pending
 from src.runs.record import METRICS_FILE, RunRecord
@@ -20,8 +20,9 @@ from src.utils.seeding import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
 # In the order of what wins when the processes disagree.
-NOTHING, RESUME_NOW, PAUSE_NOW, MAKE_WAY_NOW, STOP_NOW = range(5)
+NOTHING, RESUME_NOW, PAUSE_NOW, MAKE_WAY_NOW, STOP_NOW, SIGINT_NOW, SIGTERM_NOW = range(7)
 CODES = {None: NOTHING, STOP: STOP_NOW, PAUSE: PAUSE_NOW, RESUME: RESUME_NOW}
+SIGNALS = {MAKE_WAY_NOW: slurm.MAKE_WAY, SIGINT_NOW: "SIGINT", SIGTERM_NOW: "SIGTERM"}
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -30,7 +31,7 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGINT, signal.SIGTERM, *asked)
 
 
-class RunStopped(Exception):
+class RunStopped(BaseException):
     """A run ended because somebody asked for it; ``last.ckpt`` holds its exact state.
 
     Attributes:
@@ -139,8 +140,18 @@ class RunState(Checkpoint):
         self._restored, self._ended = checkpoint.get("rng"), checkpoint.get("ended", False)
 
     def _tell_batch(self, trainer: Trainer) -> None:
-        facts = batch_facts(trainer)
+        facts, asked = batch_facts(trainer), asked_learning_rate(trainer)
         self._tell(trainer, batch=facts)
+        if (
+            self.record is not None
+            and asked is not None
+            and not isclose(asked, facts["learning_rate"])
+        ):
+            log.warning(
+                "the checkpoint goes on with its learning rate %g, and not with %g, which is asked for here",
+                facts["learning_rate"],
+                asked,
+            )
         if trainer.is_global_zero and facts["global"] != facts["per_process"]:
             log.info(
                 "a step sees %(global)d samples: %(processes)d processes × %(per_process)d × %(accumulated)d "
@@ -160,13 +171,10 @@ class RunState(Checkpoint):
         code = self._agree(trainer)
         if code == PAUSE_NOW:
             code = self._pause(trainer)
-        if code == STOP_NOW:
+        if code >= MAKE_WAY_NOW:
             self._save(trainer)
-            by = self._signal if self._signal != slurm.MAKE_WAY else None
+            by = SIGNALS.get(code)  # whichever of the processes has heard it
             raise RunStopped(by, trainer.global_step, None if by else self._pruned)
-        if code == MAKE_WAY_NOW:
-            self._save(trainer)
-            raise RunStopped(slurm.MAKE_WAY, trainer.global_step)
 
     def _save(self, trainer: Trainer) -> None:
         """Write the exact state, with what has been gathered for the next row of metrics written out before."""
@@ -186,7 +194,7 @@ class RunState(Checkpoint):
         """The request in force, decided by the first process and told to all."""
         code = NOTHING
         if self._signal:  # may reach any one of the processes
-            code = MAKE_WAY_NOW if self._signal == slurm.MAKE_WAY else STOP_NOW
+            code = next(code for code, name in SIGNALS.items() if name == self._signal)
         elif self._pruned is not None:
             code = STOP_NOW
         elif trainer.is_global_zero:

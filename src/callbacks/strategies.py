@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from src.callbacks.figures import Figures
+from src.models.optimizers import lr_factor
 from src.utils.errors import UserError
 
 
@@ -45,6 +47,12 @@ class Sharded(ModelParallelStrategy):
     def setup(self, trainer: Trainer) -> None:
         model: Any = trainer.lightning_module
         if trainer.state.fn == TrainerFn.FITTING:  # a test has the whole model in every process
+            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            if any(one.every_n_epochs for one in callbacks if isinstance(one, Figures)):
+                raise UserError(
+                    "trainer=fsdp draws no figures during a training, because one process alone would have to: "
+                    "callbacks.figures.every_n_epochs=0"
+                )
             self.shard(model)
         model.configure_model = self.shard  # where Lightning looks whether anybody has sharded it
         super().setup(trainer)
@@ -72,7 +80,7 @@ class Sharded(ModelParallelStrategy):
         fully_shard(model, mesh=mesh, ignored_params=whole)
         for name in ("training_step", "validation_step"):
             register_fsdp_forward_method(model, name)
-        for scalar in whole:  # torch shards no scalars
+        for scalar in (one for one in whole if one.requires_grad):  # torch shards no scalars
             scalar.register_post_accumulate_grad_hook(_average_gradient)
 
 
@@ -97,11 +105,19 @@ def batch_facts(trainer: Trainer) -> dict[str, Any]:
     model: Any = trainer.lightning_module
     size: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
     accumulated = trainer.accumulate_grad_batches
+    group = trainer.optimizers[0].param_groups[0]  # with a scheduler, where it began
     return {
         "per_process": size,
         "processes": trainer.world_size,
         "accumulated": accumulated,
         "global": size * trainer.world_size * accumulated,
-        "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+        "learning_rate": group.get("initial_lr", group["lr"]),
         "lr_scaling": model.lr_scaling,
     }
+
+
+def asked_learning_rate(trainer: Trainer) -> float | None:
+    """The learning rate that the config asks for here; None where it leaves it to the optimiser."""
+    model: Any = trainer.lightning_module
+    rate = model.optimizer_config.get("lr")
+    return None if rate is None else rate * lr_factor(trainer, model.lr_scaling)

@@ -113,7 +113,7 @@ def summarise(
     factors: Both = None,
     fit_features: Callable[[], Extractor] | None = None,
 ) -> Report:
-    """Complete the values of a test with ELBO, neighbours, baselines and warnings.
+    """Complete the values of a test with neighbours, baselines and warnings.
 
     Args:
         model: the tested model.
@@ -123,8 +123,6 @@ def summarise(
         factors: (N, F) of train and test, where they are known.
         fit_features: gives what samples are to be compared by; None leaves their metrics out.
     """
-    if "kl" in values and bounds_likelihood(model):
-        values["elbo"] = -values["recon_nll"] - values["kl"]
     # With a code for every frame: T·D.
     dim = model.encode(test[:1].to(model.device)).mean[0].numel()
     if labels or factors:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class ArraySweeper(StudySweeper):
 
         asked: Any = OmegaConf.to_container(config.cluster, resolve=True)
         self.cluster: dict[str, Any] = asked
-        if "workers" not in self.cluster:
+        if not {"scheduler", "workers"} <= self.cluster.keys():
             raise UserError(
                 "hydra/sweeper=array needs to know what to ask for: cluster=slurm_array_sweep"
             )
@@ -46,8 +47,10 @@ class ArraySweeper(StudySweeper):
         from src.jobs.slurm_task import run_command
 
         here = self.directory.absolute()
+        script = str(Path(sys.argv[0]).absolute())
+        command = ["-u", script, *worker_arguments(sys.argv[1:], here, self.cluster)]
         calls = [
-            (f"worker {k}", here, partial(run_command, self._command(here)))
+            (f"worker {k}", here, partial(run_command, command))
             for k in range(self.cluster["workers"])
         ]
         there = earlier(here / FOLDER, [name for name, *_ in calls])
@@ -68,11 +71,23 @@ class ArraySweeper(StudySweeper):
         if all(job.error for job in jobs):
             raise UserError(f"no worker came to its end: {jobs[0].error}")
 
-    def _command(self, directory: Path) -> list[str]:
-        """This command as a worker runs it: on the machine it is on, in the study's directory."""
-        gone = ("cluster=", "cluster.", "hydra.sweep.dir=")
-        given = [one for one in sys.argv[1:] if not one.lstrip("+").startswith(gone)]
-        script = str(Path(sys.argv[0]).absolute())
-        place = f"hydra.sweep.dir={quoted(str(directory))}"
-        limit = f"cluster.max_requeues={self.cluster['max_requeues']}"
-        return [sys.executable, "-u", script, *given, "cluster=none", limit, place]
+    def _trials_hear_it(self) -> bool:
+        return False  # they are in jobs of their own
+
+
+def worker_arguments(given: Sequence[str], directory: Path, cluster: dict[str, Any]) -> list[str]:
+    """What a worker is given: the same study in the same directory, run on the machine it is on.
+
+    Args:
+        given: to this command.
+        directory: of the study.
+        cluster: the keys of ``conf/cluster/slurm_array_sweep.yaml``.
+    """
+    gone = ("cluster=", "cluster.", "hydra.sweep.dir=", "hydra/sweeper=")
+    kept = [one for one in given if not one.lstrip("+").startswith(gone)]
+    # Without cluster=slurm_array_sweep nothing but a search says that this is a study.
+    own = ["cluster=none", "hydra/sweeper=study"]
+    if not any(one.startswith("hydra/launcher=") for one in kept):
+        own.append("hydra/launcher=processes")
+    own += [f"cluster.max_requeues={cluster['max_requeues']}"]
+    return [*kept, *own, f"hydra.sweep.dir={quoted(str(directory))}"]

@@ -29,7 +29,7 @@ class Outcome:
     note: str | None = None
 
     @property
-    def is_everybodys(self) -> bool:
+    def is_config_error(self) -> bool:
         """Whether every further trial would fail like this one."""
         return self.state == FAILED and str(self.error).startswith(UnknownMetric.__name__)
 
@@ -62,6 +62,14 @@ def outcome_of(directory: Path, metrics: Sequence[str]) -> Outcome:
         by = str(run.info.get("stopped_by"))
         return Outcome(OPEN, error=f"stopped by {by}", note=by)
     return Outcome(OPEN, error=f"its run is {run.state}")
+
+
+def started(directory: Path) -> float | None:
+    """When the run in ``directory`` was last started, in seconds since 1970; None where there is none."""
+    try:
+        return read_run(directory).info.get("started")
+    except UserError:
+        return None
 
 
 def is_alive(directory: Path) -> bool:

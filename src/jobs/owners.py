@@ -9,11 +9,9 @@ from typing import Any
 
 import psutil
 
-from src.jobs.storage import storage_errors
-
-# Seconds between two signs of life; after one is overdue a worker elsewhere is doubted, after the other given up.
-BEAT, DOUBT, SILENCE = 15.0, 45.0, 120.0
-HERE, DOUBTED, GONE = "here", "doubted", "gone"
+# Seconds between two heartbeats; after how many a worker elsewhere is doubted, and after how many it is given up.
+HEARTBEAT, DOUBT, SILENCE = 15.0, 45.0, 120.0
+ALIVE, DOUBTED, GONE = "alive", "doubted", "gone"
 _PREFIX = "worker:"
 
 
@@ -23,12 +21,12 @@ def own_name() -> str:
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
-def whereabouts(name: str | None, beats: dict[str, Any]) -> str:
-    """Whether the worker ``name`` is here, doubted or gone.
+def owner_state(name: str | None, beats: dict[str, Any]) -> str:
+    """Whether the worker ``name`` is alive, doubted or gone.
 
     Args:
         name: of the worker; None for a trial that its worker has given back.
-        beats: the study's system attributes, with the last sign of life of every worker.
+        beats: the study's system attributes, with the last heartbeat of every worker.
     """
     if name is None:
         return GONE
@@ -38,26 +36,31 @@ def whereabouts(name: str | None, beats: dict[str, Any]) -> str:
             process = psutil.Process(int(pid))
             same = abs(process.create_time() - float(started)) < 2
             if same and process.status() != psutil.STATUS_ZOMBIE:
-                return HERE
+                return ALIVE
         return GONE
     silence = time.time() - float(beats.get(_PREFIX + name, 0.0))
-    return HERE if silence < DOUBT else DOUBTED if silence < SILENCE else GONE
+    return ALIVE if silence < DOUBT else DOUBTED if silence < SILENCE else GONE
 
 
 @contextmanager
-def beating(storage: Any, study_id: int, name: str) -> Iterator[None]:
-    """Give signs of life of the worker ``name`` to those on other machines."""
+def heartbeat(
+    storage: Any, study_id: int, name: str, errors: tuple[type[Exception], ...]
+) -> Iterator[None]:
+    """Let workers on other machines see that the worker ``name`` is alive.
+
+    Args:
+        errors: what the storage raises while it is away, which is the main thread's to judge.
+    """
     done = threading.Event()
 
     def beat() -> None:
         while True:
-            # A database that is away for a moment is the main thread's to judge.
-            with suppress(*storage_errors()):
+            with suppress(*errors):
                 storage.set_study_system_attr(study_id, _PREFIX + name, time.time())
-            if done.wait(BEAT):
+            if done.wait(HEARTBEAT):
                 return
 
-    thread = threading.Thread(target=beat, daemon=True, name="beat")
+    thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
     thread.start()
     try:
         yield

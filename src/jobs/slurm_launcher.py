@@ -31,7 +31,7 @@ class SlurmLauncher(Launcher):
     ) -> None:
         from src.jobs.slurm_request import check, check_machine
 
-        if "partition" not in config.get("cluster", {}):
+        if "scheduler" not in config.get("cluster", {}):
             raise UserError(
                 "hydra/launcher=slurm needs to know what to ask for: choose cluster=slurm"
             )

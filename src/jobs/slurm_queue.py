@@ -185,13 +185,16 @@ def _note(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def earlier(folder: Path, names: Sequence[str]) -> dict[str, Job]:
-    """The jobs of these names that were submitted from ``folder`` before and are not over."""
+    """The jobs of these names that were submitted from ``folder`` before and are not over.
+
+    One that is just ending is waited for: it may have been cancelled, or be on its way back into the queue.
+    """
     from submitit.core.utils import JobPaths
 
     file = folder / JOBS_FILE
     known = json.loads(file.read_text()) if file.exists() else {}
     known = {name: known[name] for name in names if name in known}
-    states = slurm.job_states(job["job_id"] for job in known.values())
+    states = _settled([job["job_id"] for job in known.values()])
     found = {}
     for name, job in known.items():
         paths, state = JobPaths(folder, job["job_id"], 0), states.get(job["job_id"])
@@ -199,6 +202,16 @@ def earlier(folder: Path, names: Sequence[str]) -> dict[str, Job]:
             place = Path(job["directory"])
             found[name] = Job(name, job["job_id"], place, paths.result_pickle, paths.stderr, state)
     return found
+
+
+def _settled(ids: Sequence[str]) -> dict[str, str]:
+    while True:
+        states = slurm.job_states(ids)
+        ending = [one for one in ids if states.get(one) in slurm.ENDING]
+        if not ending:
+            return states
+        log.info("SLURM job %s is just ending", ", ".join(ending))
+        time.sleep(1)
 
 
 def wait(jobs: Sequence[Job], poll_s: float) -> None:

@@ -71,13 +71,16 @@ def run_composed(
 def run_command(command: Sequence[str]) -> None:
     """Run a command of ours, such as a worker of a study, and end with it.
 
+    Args:
+        command: the arguments of Python; which one that is, in a container say, is known here only.
+
     Raises:
         JobFailed: it did not end well.
     """
     _hear_signals()
     # SLURM signals the command too, which ends in good order; this process only waits for that.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    status = subprocess.run(list(command), check=False).returncode
+    status = subprocess.run([sys.executable, *command], check=False).returncode
     if status:
         raise JobFailed(_how_it_ended(status))
 

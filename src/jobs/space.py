@@ -1,6 +1,6 @@
 """What a study searches: spaces as hydra-optuna-sweeper writes them, the samplers that suggest from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -187,3 +187,34 @@ def check_directions(directions: Sequence[str], metrics: Sequence[str], prunes: 
         raise UserError(
             "a study of several metrics cannot prune, because Optuna compares one: hydra/sweeper/pruner=none"
         )
+
+
+def check_settings(
+    config: DictConfig, directions: Sequence[str], counts: Mapping[str, float], prunes: bool
+) -> list[str]:
+    """The names of what is optimised, once the sweep's settings are known to make sense.
+
+    Args:
+        counts: ``n_trials``, ``n_jobs`` and ``max_failure_rate``.
+        prunes: whether there is a pruner.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    from src.jobs.storage import check_no_password
+
+    raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+    check_no_password(raw["storage"])
+    metric = config.get("optimized_metric")
+    metrics = [metric] if isinstance(metric, str) else list(metric or [])
+    check_directions(directions, metrics, prunes)
+    for name, value in counts.items():
+        least = 0 if name == "max_failure_rate" else 1
+        if value < least:
+            raise UserError(f"hydra.sweeper.{name}={value} must be at least {least}")
+    unresolved: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    if unresolved["subdir"] != "${hydra.job.num}":
+        raise UserError(
+            f"hydra.sweep.subdir={unresolved['subdir']}: a study keeps trial n in the directory n; leave it as it is"
+        )
+    return metrics

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ from typing import Any
 from src.utils.errors import UserError
 
 JOURNAL = "study.journal"
-# Seconds after which a database that does not answer is given up, and a lock that its owner has left is taken over.
-CONNECT, ABANDONED = 10, 60
-PASSWORD = re.compile(r"://[^/@:]*:([^@]*)@|[?&]password=([^&]*)")
+CONNECT = 10  # seconds after which a database that does not answer is given up
+PASSWORD = re.compile(r"://[^/@:]*:([^/]*)@|[?&]password=([^&]*)")
+# Of this process's threads one looks for a trial at a time, so that the others hold no connection while they wait.
+_ONE_THREAD = threading.Lock()
 
 
 def check_no_password(storage: Any) -> None:
@@ -82,17 +84,17 @@ def _open_database(url: str) -> Any:
             ) from error
         except (exc.ArgumentError, ValueError) as error:  # no URL, or of an unknown database
             raise UserError(
-                f"{where} is no database that can be used ({_first_line(error)}); "
+                f"{where} is no database that can be used ({first_line(error)}); "
                 "choices: sqlite:///…, postgresql+psycopg://…, mysql+pymysql://…"
             ) from error
         except exc.OperationalError as error:
             # SQLite says so too where another worker has just made the tables.
             if attempt == 4 or "already exists" not in str(error):
-                raise UserError(f"{where} cannot be reached: {_first_line(error)}") from error
+                raise UserError(f"{where} cannot be reached: {first_line(error)}") from error
         except (exc.IntegrityError, exc.ProgrammingError) as error:
             # Two workers that start together make the tables of an empty database at the same time.
             if attempt == 4:
-                raise UserError(f"{where} cannot be used: {_first_line(error)}") from error
+                raise UserError(f"{where} cannot be used: {first_line(error)}") from error
         time.sleep(0.2 + random.random())
     raise AssertionError("the last attempt returns or raises")
 
@@ -107,19 +109,22 @@ def _connect(url: str) -> Any:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, without a password."""
     cause = getattr(error, "orig", None) or error
     return (
         masked(str(cause).strip().splitlines()[0]) if str(cause).strip() else type(cause).__name__
     )
 
 
-def storage_errors() -> tuple[type[Exception], ...]:
-    """What a storage raises that was reached before and is not any more."""
+def storage_errors(url: str | None) -> tuple[type[Exception], ...]:
+    """What the storage at ``url`` raises when it was reached before and is not any more."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import DBAPIError
 
-    return (StorageInternalError, DBAPIError, OSError)
+    if url and "://" in url:
+        return (StorageInternalError, DBAPIError)
+    return (OSError,)
 
 
 def quiet_optuna() -> None:
@@ -138,9 +143,17 @@ def quiet_optuna() -> None:
 def claiming(storage: Any, url: str | None, directory: Path, study: str) -> Iterator[None]:
     """Held by one worker of a study at a time, while it looks for its next trial.
 
-    Optuna numbers trials without a limit; only under a lock can a worker first count them and then add one. A database
-    keeps the lock, and frees it when its owner is gone; for files there is a lock file.
+    Optuna numbers trials without a limit; only under a lock can a worker first count them and then add one. The
+    database keeps the lock, the operating system that of a file; both free it when its owner is gone.
     """
+    with _ONE_THREAD, _locked(storage, url, directory, study):
+        yield
+
+
+@contextmanager
+def _locked(storage: Any, url: str | None, directory: Path, study: str) -> Iterator[None]:
+    from filelock import FileLock
+
     if url and "://" in url and not url.startswith("sqlite"):
         with storage.engine.connect() as connection:
             _advisory(connection, study, take=True)
@@ -149,14 +162,8 @@ def claiming(storage: Any, url: str | None, directory: Path, study: str) -> Iter
             finally:
                 _advisory(connection, study, take=False)
         return
-    from optuna.storages.journal import JournalFileSymlinkLock
-
-    lock = JournalFileSymlinkLock(str(_lock_file(storage, url, directory)), ABANDONED)
-    lock.acquire()
-    try:
+    with FileLock(_lock_file(storage, url, directory)):
         yield
-    finally:
-        lock.release()
 
 
 def _lock_file(storage: Any, url: str | None, directory: Path) -> Path:
@@ -177,4 +184,5 @@ def _advisory(connection: Any, study: str, take: bool) -> None:
     else:
         # The longest name that MySQL allows has 64 characters.
         call, key = ("GET_LOCK(:key, 600)" if take else "RELEASE_LOCK(:key)"), digest.hex()[:60]
-        connection.execute(text(f"SELECT {call}"), {"key": key})
+        while connection.execute(text(f"SELECT {call}"), {"key": key}).scalar() != 1 and take:
+            continue  # somebody has held it for ten minutes

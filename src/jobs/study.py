@@ -1,7 +1,7 @@
 """A study that several workers share: each trial is run once, whoever runs it and however often it is interrupted."""
 
 import logging
-import time
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from src.jobs.outcome import COMPLETE, FAILED, OPEN, PRUNED, Outcome, is_alive, outcome_of
-from src.jobs.owners import DOUBTED, HERE, own_name, whereabouts
-from src.jobs.trial import TrialInfo, current_trial
+from src.jobs.owners import ALIVE, DOUBTED, own_name, owner_state
 from src.runs.reading import read_run
 from src.utils.errors import UserError
 
-__all__ = ["Claim", "SharedStudy", "TrialInfo", "current_trial", "open_study"]
 log = logging.getLogger(__name__)
-OWNER, STARTS, SETUP, DEFAULTS = "owner", "starts", "setup", "defaults"
+OWNER, STARTS, VOID, SETUP, DEFAULTS = "owner", "starts", "void", "setup", "defaults"
 # A trial that was interrupted so often without a step in between is what interrupts its workers.
-HOPELESS = 3
+MAX_RETRIES = 3
 # Settings that a resumed study may be given anew: they change how trials run, not what they measure.
-FREE = (
+UNCOMPARED = (
     "logger",
     "cluster",
     "tags",
@@ -65,13 +63,18 @@ def open_study(storage: Any, name: str, directions: Sequence[Any], setup: dict[s
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage)
     known = study.user_attrs.get(SETUP)
-    began = any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    began = any(_counts(trial) for trial in study.get_trials(deepcopy=False))
     same_directions = [d.name.lower() for d in study.directions] == list(directions)
     if known is None or (not began and same_directions):
         study.set_user_attr(SETUP, setup)
     else:
         _compare(known, setup, name)
     return study
+
+
+def _counts(trial: Any) -> bool:
+    """Whether a trial has been run, or is being, with the setup of its study."""
+    return trial.state.name != "WAITING" and not trial.system_attrs.get(VOID)
 
 
 def _compare(known: dict[str, Any], now: dict[str, Any], study: str) -> None:
@@ -82,7 +85,9 @@ def _compare(known: dict[str, Any], now: dict[str, Any], study: str) -> None:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             keys = sorted(before.keys() | after.keys())
-            changed = [k for k in keys if before.get(k) != after.get(k) and not k.startswith(FREE)]
+            changed = [
+                k for k in keys if before.get(k) != after.get(k) and not k.startswith(UNCOMPARED)
+            ]
             if not changed:
                 continue
             part, before, after = changed[0], before.get(changed[0]), after.get(changed[0])
@@ -137,30 +142,35 @@ class SharedStudy:
         """The trials that some worker is at."""
         return [trial for trial in self.trials() if trial.state.name == "RUNNING"]
 
-    def claim(self) -> Claim | None:
+    def claim(self, ending: threading.Event) -> Claim | None:
         """The next trial of this worker, an interrupted one first; None when the others are somebody's or done.
 
         Waits while an interrupted trial's run is still stopping, or its worker elsewhere is overdue.
+
+        Args:
+            ending: set when no further trial is wanted.
         """
         while True:
             with self.lock():
                 claim, wait = self._interrupted()
                 if claim is None:
                     claim = self._new()
-            if claim is not None or not wait:
+            if claim is not None or not wait or ending.wait(1):
                 return claim
-            time.sleep(1)
 
     def _interrupted(self) -> tuple[Claim | None, bool]:
         beats = self.storage.get_study_system_attrs(self.study._study_id)
         wait = False
         for trial in self.running():
             owner = trial.system_attrs.get(OWNER)
-            where = whereabouts(owner, beats)
-            if where == HERE:
+            state = owner_state(owner, beats)
+            if state == ALIVE:
                 continue
             run = self.directory / str(trial.number)
-            if where == DOUBTED or is_alive(run):
+            if not trial.distributions.items() <= self.space.items():
+                self._tell(trial.number, Outcome(FAILED, error="the study was given another space"))
+                continue
+            if state == DOUBTED or is_alive(run):
                 wait = True
                 continue
             outcome = outcome_of(run, self.metrics)
@@ -168,7 +178,7 @@ class SharedStudy:
             if outcome.state == OPEN or (given_back and outcome.state == FAILED):
                 if self._is_hopeless(trial, run):
                     outcome = Outcome(
-                        FAILED, error=f"interrupted {HOPELESS} times at the same step"
+                        FAILED, error=f"interrupted {MAX_RETRIES} times at the same step"
                     )
                 else:
                     return self._take(trial, run), wait
@@ -193,6 +203,7 @@ class SharedStudy:
         import optuna
 
         self.storage.set_trial_system_attr(trial._trial_id, OWNER, self.name)
+        self.storage.set_trial_system_attr(trial._trial_id, VOID, False)
         starts = [*trial.system_attrs.get(STARTS, []), _step(run)]
         self.storage.set_trial_system_attr(trial._trial_id, STARTS, starts)
         self.study.sampler = self.sampler(trial.number)
@@ -206,9 +217,9 @@ class SharedStudy:
         return Claim(trial.number, dict(again.params), last if last.exists() else None)
 
     def _is_hopeless(self, trial: Any, run: Path) -> bool:
-        starts = trial.system_attrs.get(STARTS, [])[-HOPELESS:]
+        starts = trial.system_attrs.get(STARTS, [])[-MAX_RETRIES:]
         return (
-            len(starts) == HOPELESS
+            len(starts) == MAX_RETRIES
             and set(starts) == {_step(run)}
             and trial.system_attrs.get(OWNER) is not None
         )
@@ -218,8 +229,13 @@ class SharedStudy:
         with self.lock():
             self._tell(number, outcome)
 
-    def give_back(self, number: int) -> None:
-        """Leave a trial to whoever comes next; it goes on where it was."""
+    def give_back(self, number: int, void: bool = False) -> None:
+        """Leave a trial to whoever comes next; it goes on where it was.
+
+        Args:
+            void: what it was run with cannot be run: it does not keep the study from being given another setup.
+        """
+        self.storage.set_trial_system_attr(self._id(number), VOID, void)
         self.storage.set_trial_system_attr(self._id(number), OWNER, None)
 
     def _tell(self, number: int, outcome: Outcome) -> None:

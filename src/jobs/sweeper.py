@@ -15,9 +15,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from src.jobs.outcome import started
 from src.jobs.space import fix, overrides_of, quoted
+from src.utils.ddp import slurm_tasks
 from src.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class StudySweeper(Sweeper):
         storage: see ``src.jobs.storage``; study_name: of the study in it.
         n_trials: in all, whoever ran them and when.
         n_jobs: how many at a time.
-        max_failure_rate: part of this sitting's trials that may fail before it ends.
+        max_failure_rate: part of this session's trials that may fail before it ends.
         params: setting → search space.
         defaults_first: the config's own values are the first trial, where they lie in the space.
         folder: of the study below the experiment's; read by ``hydra.sweep.dir``.
@@ -69,7 +71,7 @@ class StudySweeper(Sweeper):
         self.config: DictConfig
         self.launcher: Launcher
         self._ending = threading.Event()
-        self._failures, self._ended = 0, 0
+        self._failures = 0
         self._error: BaseException | None = None
 
     def setup(
@@ -77,7 +79,10 @@ class StudySweeper(Sweeper):
     ) -> None:
         from hydra.core.plugins import Plugins
 
-        self._check(config)
+        from src.jobs.space import check_settings
+
+        counts = {name: getattr(self, name) for name in ("n_trials", "n_jobs", "max_failure_rate")}
+        self.metrics = check_settings(config, self.directions, counts, bool(self.pruner))
         fix(config, "hydra.sweep.dir", str(config.hydra.sweep.dir))
         fix(config, "hydra.sweeper.study_name", self.study_name)
         self.config, self.context = config, hydra_context
@@ -90,45 +95,24 @@ class StudySweeper(Sweeper):
                 f"hydra.sweeper.n_jobs={self.n_jobs} needs processes to run in: hydra/launcher=processes"
             )
 
-    def _check(self, config: DictConfig) -> None:
-        from src.jobs.space import check_directions
-        from src.jobs.storage import check_no_password
-
-        raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
-        check_no_password(raw["storage"])
-        metric = config.get("optimized_metric")
-        self.metrics = [metric] if isinstance(metric, str) else list(metric or [])
-        check_directions(self.directions, self.metrics, bool(self.pruner))
-        for name, least in (("n_trials", 1), ("n_jobs", 1), ("max_failure_rate", 0)):
-            if getattr(self, name) < least:
-                raise UserError(
-                    f"hydra.sweeper.{name}={getattr(self, name)} must be at least {least}"
-                )
-        subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
-        if subdir != "${hydra.job.num}":
-            raise UserError(
-                f"hydra.sweep.subdir={subdir}: a study keeps trial n in the directory n; leave it as it is"
-            )
-
     def sweep(self, arguments: list[str]) -> None:
-        from src.jobs.owners import beating
-        from src.jobs.storage import masked, quiet_optuna, storage_errors
+        from src.jobs.storage import first_line, masked, quiet_optuna, storage_errors
 
         quiet_optuna()
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             self._open(arguments)
             log.info("study %s in %s", self.study_name, self.directory)
-            with beating(self.shared.storage, self.shared.study._study_id, self.shared.name):
-                self._run_all()
-            self._report()
+            self._run_shared()
+            if self._ending.is_set():
+                raise Interrupted(signal.SIGTERM.name)
         except KeyboardInterrupt as stop:
             log.info("stopped; the same command goes on with the study")
             sys.exit(143 if isinstance(stop, Interrupted) else 130)
-        except storage_errors() as error:
+        except storage_errors(self.storage) as error:
             where = masked(self.storage) if self.storage else self.directory
             raise UserError(
-                f"the study's storage {where} was lost ({masked(str(error).splitlines()[0])}); "
+                f"the study's storage {where} was lost ({first_line(error)}); "
                 "the same command goes on with the study"
             ) from error
         finally:
@@ -136,6 +120,7 @@ class StudySweeper(Sweeper):
             close = getattr(self.launcher, "close", None)
             if close:
                 close()
+        self._report()
 
     def _open(self, arguments: Sequence[str]) -> None:
         from src.jobs import space as spaces
@@ -180,9 +165,17 @@ class StudySweeper(Sweeper):
 
     # Running.
 
+    def _run_shared(self) -> None:
+        from src.jobs.owners import heartbeat
+        from src.jobs.storage import storage_errors
+
+        errors, study_id = storage_errors(self.storage), self.shared.study._study_id
+        with heartbeat(self.shared.storage, study_id, self.shared.name, errors):
+            self._run_all()
+
     def _run_all(self) -> None:
         done = sum(trial.state.is_finished() for trial in self.shared.trials())
-        self._sitting = max(self.n_trials - done, 1)
+        self._session = max(self.n_trials - done, 1)
         if (
             self.n_jobs == 1
         ):  # on the main thread, where a launcher without processes can be interrupted
@@ -198,9 +191,11 @@ class StudySweeper(Sweeper):
                 for thread in threads:
                     thread.join(0.2)
         except KeyboardInterrupt:
-            self._end()
-            for thread in threads:
-                thread.join()
+            # Again and again: a job may just have been about to start.
+            while any(thread.is_alive() for thread in threads):
+                self._end()
+                for thread in threads:
+                    thread.join(0.5)
             raise
         if self._error is not None:
             raise self._error
@@ -212,6 +207,17 @@ class StudySweeper(Sweeper):
             self._error = self._error or error
             self._end()
 
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        if not self._trials_hear_it():
+            raise Interrupted(signal.Signals(number).name)
+        # They stop by themselves, and another signal would end them unsaved.
+        # In a thread: this one may hold the event's lock.
+        threading.Thread(target=self._ending.set).start()
+
+    def _trials_hear_it(self) -> bool:
+        """Whether trials get the signals that this process gets, as all processes of a step of SLURM's do."""
+        return slurm_tasks() > 0 and getattr(self.launcher, "runs_here", False)
+
     def _end(self) -> None:
         self._ending.set()
         interrupt = getattr(self.launcher, "interrupt", None)
@@ -220,8 +226,11 @@ class StudySweeper(Sweeper):
 
     def _work(self) -> None:
         while not self._ending.is_set():
-            claim = self.shared.claim()
+            claim = self.shared.claim(self._ending)
             if claim is None:
+                return
+            if self._ending.is_set():
+                self.shared.give_back(claim.number)
                 return
             self._run(claim)
 
@@ -230,6 +239,9 @@ class StudySweeper(Sweeper):
         if claim.checkpoint:
             overrides.append(f"ckpt_path={quoted(str(claim.checkpoint))}")
         log.info("trial %d: %s", claim.number, " ".join(overrides_of(claim.params)))
+        before = started(self.directory / str(claim.number))
+        from src.jobs.storage import storage_errors
+
         try:
             returned = self.launcher.launch([overrides], initial_job_idx=claim.number)[0]
         except SystemExit as exit:  # of a launcher that runs jobs in this process
@@ -238,37 +250,42 @@ class StudySweeper(Sweeper):
                 raise (KeyboardInterrupt if exit.code == 130 else Interrupted)() from None
             returned = _failed(exit)
         except BaseException:
-            with suppress(Exception):  # whatever ends the sweep is what is told
+            with suppress(*storage_errors(self.storage)):  # what ends the sweep is what is told
                 self.shared.give_back(claim.number)
             raise
-        self._judge(claim.number, returned)
+        self._judge(claim.number, returned, before)
 
-    def _judge(self, number: int, returned: JobReturn) -> None:
+    def _judge(self, number: int, returned: JobReturn, before: float | None) -> None:
         from src.jobs.outcome import COMPLETE, FAILED, OPEN, Outcome, outcome_of
-        from src.runs.slurm import MAKE_WAY
+        from src.runs.slurm import MAKE_WAY, job_id
 
-        outcome = outcome_of(self.directory / str(number), self.metrics)
+        run = self.directory / str(number)
+        outcome = outcome_of(run, self.metrics)
+        if before is not None and started(run) == before:  # what is there is an earlier start's
+            outcome = Outcome(OPEN, error="its run could not begin")
         error = returned._return_value if returned.status == JobStatus.FAILED else None
-        if outcome.is_everybodys:
-            self.shared.give_back(number)
+        if outcome.is_config_error:
+            self.shared.give_back(number, void=True)
             raise UserError(str(outcome.error).split(": ", 1)[1])
         if outcome.state == OPEN:
+            # Not where only the trial's job has to, and this process is elsewhere.
+            makes_way = outcome.note == MAKE_WAY and job_id() is not None
             # A signal that was sent to all processes of a job may reach this one after the trial's.
-            if self._ending.wait(2.0 if outcome.note else 0.0) or outcome.note == MAKE_WAY:
+            if self._ending.wait(2.0 if outcome.note else 0.0) or makes_way:
                 self.shared.give_back(number)
-                if outcome.note == MAKE_WAY:
+                if makes_way:
                     raise Interrupted(MAKE_WAY)
                 return
-            reason = outcome.error if outcome.note else error or outcome.error
+            told = outcome.note and outcome.note != MAKE_WAY  # of that the job itself says more
+            reason = outcome.error if told else error or outcome.error
             outcome = Outcome(FAILED, error=" ".join(str(reason).split()))
         self.shared.tell(number, outcome)
-        self._ended += 1
         log.info("trial %d %s", number, outcome.told(self.metrics))
         if outcome.state == FAILED:
             self._failures += 1
-            if self._failures > self.max_failure_rate * self._sitting:
+            if self._failures > self.max_failure_rate * self._session:
                 raise UserError(
-                    f"{self._failures} of the {self._sitting} trials of this sitting failed, more than "
+                    f"{self._failures} of the {self._session} trials of this session failed, more than "
                     f"hydra.sweeper.max_failure_rate={self.max_failure_rate} allows; the last one: {outcome.error}"
                 )
         elif outcome.state == COMPLETE and len(self.metrics) == 1:
@@ -287,10 +304,6 @@ class StudySweeper(Sweeper):
             )
             return
         report(self.shared.study, self.directory, self.metrics, shown(self.storage, self.directory))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(signal.Signals(number).name)
 
 
 def _failed(error: BaseException) -> JobReturn:

@@ -25,6 +25,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from src.utils.errors import UserError
+
 log = logging.getLogger(__name__)
 PATIENCE = 30.0  # seconds in which an interrupted job may write its last checkpoint
 SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
@@ -61,6 +63,7 @@ class Worker:
         self.process.start()
         theirs.close()
         self.jobs = 0
+        self._interrupted = 0
 
     def run(self, job: Job) -> JobReturn:
         """Run a job to its end.
@@ -77,8 +80,9 @@ class Worker:
             raise JobDied(_cause_of_death(self.process.exitcode)) from error
 
     def interrupt(self) -> None:
-        """Ask the running job to stop as Ctrl-C does."""
-        if self.process.pid and self.process.is_alive():
+        """Ask the running job to stop as Ctrl-C does, once: a second time would end it without saving."""
+        if self.process.pid and self.process.is_alive() and self._interrupted < self.jobs:
+            self._interrupted = self.jobs
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGINT)
 
@@ -104,6 +108,8 @@ class ProcessLauncher(Launcher):
         n_jobs: how many of one multirun's jobs at a time. A study counts its own.
         jobs_per_process: how many jobs a process runs before a new one takes its place; null for any number.
     """
+
+    runs_here = True  # what signals this process's SLURM step signals the jobs
 
     def __init__(self, n_jobs: int = 1, jobs_per_process: int | None = None) -> None:
         self.n_jobs, self.jobs_per_process = n_jobs, jobs_per_process
@@ -220,10 +226,18 @@ def serve(connection: Any, parent: int) -> None:
             BaseException
         ) as error:  # SystemExit of a stopped run; all that a job raises is its result
             returned = JobReturn(status=JobStatus.FAILED)
-            returned.return_value = RuntimeError(f"{type(error).__name__}: {error}")
+            returned.return_value = error
         with suppress(BrokenPipeError):
-            connection.send(returned)
+            connection.send(_portable(returned))
         _free_memory()
+
+
+def _portable(returned: JobReturn) -> JobReturn:
+    """What a job has returned, its error in words where another process could not rebuild it."""
+    error = returned._return_value
+    if returned.status == JobStatus.FAILED and not isinstance(error, UserError):
+        returned.return_value = RuntimeError(f"{type(error).__name__}: {error}")
+    return returned
 
 
 def _die_with(parent: int) -> None:

@@ -42,14 +42,20 @@ def lr_factor(trainer: Any, rule: str) -> float:
     Args:
         rule: ``none`` for 1; ``linear`` for k (Goyal et al. 2017, arXiv:1706.02677); ``sqrt`` for √k, which keeps the
             noise of adaptive optimisers (Malladi et al. 2022, arXiv:2205.10287).
-
-    Raises:
-        UserError: there is no such rule.
     """
-    if rule not in LR_RULES:
-        raise UserError(f"model.lr_scaling={rule} is unknown{nearest(rule, LR_RULES)}")
     batches = trainer.world_size * trainer.accumulate_grad_batches if trainer else 1
     return float(batches ** LR_RULES[rule])
+
+
+def known_rule(rule: str) -> str:
+    """``rule``, if it is one of ``lr_factor``.
+
+    Raises:
+        UserError: it is not.
+    """
+    if rule not in LR_RULES:
+        raise UserError(f"model.lr_scaling={rule} is unknown{nearest(str(rule), LR_RULES)}")
+    return rule
 
 
 def _groups(model: nn.Module, objective: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
 from src.models.meters import EvaluationSums, TermWindow
 from src.models.objectives import Terms
-from src.models.optimizers import build_optimizers
+from src.models.optimizers import build_optimizers, known_rule
 from src.models.paths import latent_path
 from src.models.protocol import Path
 from src.utils.build import build
@@ -79,7 +79,7 @@ class VAE(LightningModule):
         self.use_sampler(build(sampler or None))
         self.name, self.latent_dim, self.pretrained = name, latent_dim, dict(pretrained or {})
         self.optimizer_config, self.scheduler_config = dict(optimizer or {}), dict(scheduler or {})
-        self.lr_scaling = lr_scaling
+        self.lr_scaling = known_rule(lr_scaling)
         self.window = TermWindow()
         self.sums = EvaluationSums()
         self.compiled = compile

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from src.runs import Run, list_runs, request
+from src.runs import Run, list_runs, read_run, request
+from src.runs.reading import ALIVE
 from src.runs.slurm import OVER, cancel, is_here, job_states, jobs_of, submitted
 from src.utils.errors import UserError
 
@@ -19,15 +20,51 @@ METRICS = ("test/nll", "test/mse")
 def main(arguments: list[str]) -> None:
     """List the runs, pass a request on, or cancel jobs."""
     if len(arguments) == 2 and arguments[0] == "cancel":
-        for job in jobs_of(Path(arguments[1])):
-            cancel(job)
-            print(f"cancelled SLURM job {job}")
+        cancel_jobs(Path(arguments[1]))
     elif len(arguments) == 2:
         request(arguments[1], arguments[0])
         print(f"asked {arguments[1]} to {arguments[0]}")
     else:
         Console(width=None if sys.stdout.isatty() else 160).print(
             table(Path(*arguments or ["logs"]))
+        )
+
+
+def cancel_jobs(place: Path) -> None:
+    """Cancel the job of the run in ``place``, or all jobs of the multirun in ``place``.
+
+    Raises:
+        UserError: there is none, it is not the run's any more, or SLURM refuses all.
+    """
+    _check_it_needs_its_job(place)
+    jobs = jobs_of(place)
+    refused: list[UserError] = []
+    for job in jobs:
+        try:
+            cancel(job)
+            print(f"cancelled SLURM job {job}")
+        except UserError as error:  # one that has just ended is no reason to keep the others
+            refused.append(error)
+    if len(refused) == len(jobs):
+        raise refused[-1]
+    for one in refused:
+        print(one, file=sys.stderr)
+
+
+def _check_it_needs_its_job(place: Path) -> None:
+    """Refuse for a run that is over: its job may be a study's worker, which is busy with another trial."""
+    try:
+        run = read_run(place)
+    except UserError:  # none yet, or a damaged one
+        return
+    job = run.info.get("job_id")
+    if not job or run.state in ALIVE or run.info.get("requeued"):
+        return
+    # A run that is silent may lie on a node that has failed; then its job waits to go on with it.
+    others = [one for one in submitted(place.parent) if one[1] == job and one[0] != place.resolve()]
+    if run.state != "dead" or others:
+        raise UserError(
+            f"{place} is {run.state} and needs SLURM job {job} no more; scancel {job} ends that all the same"
         )
 
 

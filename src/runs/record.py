@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -64,7 +65,7 @@ class RunRecord:
 
     def __init__(self, directory: Path, **fields: Any) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
+        self.directory, self._lock = directory, threading.Lock()
         process = psutil.Process()
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -89,8 +90,9 @@ class RunRecord:
 
     def update(self, **fields: Any) -> None:
         """Change fields and write the file."""
-        self.content |= fields | {"updated": time.time()}
-        write_json(self.directory / RUN_FILE, self.content)
+        with self._lock:  # a thread that watches the other processes writes too
+            self.content |= fields | {"updated": time.time()}
+            write_json(self.directory / RUN_FILE, self.content)
 
 
 def amend(directory: Path, **fields: Any) -> None:

@@ -16,6 +16,8 @@ MAKE_WAY = "SIGUSR1"
 # States in which a job is over, whatever it left; SLURM may queue one of the second kind again by itself.
 OVER = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"}
 PERHAPS_OVER = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"}
+# States of a job whose processes are being ended, whatever comes after.
+ENDING = {"COMPLETING", "SIGNALING"}
 PATIENCE_S = 30.0
 # In a multirun's folder of submissions: which job is which run's.
 JOBS_FILE = "jobs.json"

@@ -76,8 +76,10 @@ class Watch(threading.Thread):
                 sentence = str(self.loss())
                 log.error(sentence)
                 self.end_children(0.0)
-                self.tell(sentence)
-                os._exit(1)
+                try:
+                    self.tell(sentence)
+                finally:  # a full disk is no reason to wait for ever
+                    os._exit(1)
 
     def loss(self, patience: float = 0.0) -> str | None:
         """What has happened to another process, in a sentence; waits ``patience`` seconds for it to show."""
@@ -131,9 +133,8 @@ def many_processes(tell: Callable[[str], None] = log.error) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        loss = _why(error, watch) if _failed_together(error) else None
         _leave_group()
-        # Only a failed collective can be another's fault.
-        loss = _why(error, watch) if isinstance(error, RuntimeError) else None
         watch.end_children(0.0 if loss else GRACE)
         if loss:
             raise LostProcess(loss) from error
@@ -148,14 +149,32 @@ def many_processes(tell: Callable[[str], None] = log.error) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _why(error: RuntimeError, watch: Watch) -> str | None:
-    if "imed out" in str(error) or "imeout" in str(error):
-        said = str(error).splitlines()[0].rsplit("] ", 1)[-1]  # without where in gloo it was said
+def _failed_together(error: BaseException) -> bool:
+    """Whether what failed is a collective, which can be another process's fault; memory that is short is our own."""
+    import torch.distributed
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    said = str(error)
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError)
+        and any(word in said for word in ("gloo", "NCCL", "by peer"))
+    )
+
+
+def _why(error: BaseException, watch: Watch) -> str:
+    _leave_group()  # so that those who wait for this process notice
+    said = str(error).splitlines()[0].rsplit("] ", 1)[-1]  # without where in gloo it was said
+    if "imed out" in said or "imeout" in said:
         return (
             "a process of this training has not answered within trainer.strategy.timeout_s; "
             f"the last checkpoint is kept ({said})"
         )
-    return watch.loss(patience=1.0)
+    # One that fails has to find out first that nobody else did.
+    known = watch.loss(patience=GRACE if watch.children else 0.5)
+    return (
+        known or f"another process of this training is gone; the last checkpoint is kept ({said})"
+    )
 
 
 def cluster_environment() -> list[Any]:

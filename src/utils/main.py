@@ -70,6 +70,7 @@ def register_resolvers() -> None:
     OmegaConf.register_resolver("frame_shape", lambda shape: list(shape[1:]), replace=True)
     OmegaConf.register_resolver("sum", _sum, replace=True)
     OmegaConf.register_resolver("unused_dir", _unused_dir, replace=True, use_cache=True)
+    OmegaConf.register_resolver("job_dir", _job_dir, replace=True, use_cache=True)
 
 
 def with_resumed_run(arguments: list[str]) -> list[str]:
@@ -115,21 +116,26 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
 
 
 def with_own_files(arguments: list[str], config_name: str = "config") -> list[str]:
-    """Let the processes that ``srun`` has started share one run directory, in which the first one writes.
+    """Give what ``srun`` has started a run directory that it finds again when SLURM starts the job again.
+
+    Several processes share it, and the first one writes in it.
 
     Raises:
         UserError: it is a multirun, which every process would do for itself.
     """
-    if slurm_tasks() < 2:
+    tasks, is_multirun = slurm_tasks(), bool({"-m", "--multirun"} & {*arguments})
+    if not tasks or (tasks == 1 and is_multirun):
         return arguments
-    if {"-m", "--multirun"} & {*arguments}:
+    if is_multirun:
         raise UserError(
             "srun has started several processes of a multirun; use -m cluster=slurm without srun"
         )
     own = []
     if config_name == "config" and not any(a.startswith("hydra.run.dir=") for a in arguments):
         job = f"{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
-        own = [f"hydra.run.dir=${{paths.log_dir}}/${{name}}/slurm_{job}"]
+        place = f"${{paths.log_dir}}/${{name}}/slurm_{job}"
+        # One process may be one command of several in its step; several could not agree on what is unused.
+        own = [f"hydra.run.dir='${{job_dir:{place}}}'" if tasks == 1 else f"hydra.run.dir={place}"]
     if rank := slurm_rank():
         own += ["hydra.output_subdir=null", f"hydra.job.name=run_rank{rank}"]
     return [*arguments, *own]
@@ -211,12 +217,26 @@ def _device_count(without_gpu: int, accelerator: str) -> int:
     return (0 if accelerator == "cpu" else torch.cuda.device_count()) or int(without_gpu)
 
 
-def _unused_dir(wanted: str) -> str:
+def _unused_dir(wanted: str, is_ours: Callable[[Path], bool] = lambda path: False) -> str:
     path, number = Path(wanted), 1
-    while path.exists():
+    while path.exists() and not is_ours(path):
         number += 1
         path = Path(f"{wanted}_{number}")
     return str(path)
+
+
+def _job_dir(wanted: str) -> str:
+    return _unused_dir(wanted, _is_interrupted)
+
+
+def _is_interrupted(run: Path) -> bool:
+    """Whether this very command was at work in ``run`` before SLURM started its job again."""
+    try:
+        known = json.loads((run / "run.json").read_text())
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+        return known["command"] == " ".join(["python", *sys.argv]) and known["restarts"] < restarts
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or a damaged one
+        return False
 
 
 def data_configs(kinds: tuple[str, ...]) -> list[str]:

@@ -1,5 +1,6 @@
 """The guard around trackers, and what they are told."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,22 @@ def test_a_stop_and_a_users_mistake_pass_through(error: Exception, tmp_path: Pat
         guarded.log_metrics({"loss": 1.0}, 1)
 
 
+def test_a_client_that_wraps_every_exception_does_not_swallow_a_stop(tmp_path: Path) -> None:
+    class Wrapping(Fragile):
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+            try:
+                raise RunStopped(
+                    "SIGINT", None
+                )  # as a signal's handler does in the middle of a request
+            except Exception as error:
+                raise OSError("the request failed") from error
+
+    states: list[str] = []
+    with pytest.raises(RunStopped):
+        tracker(Wrapping(), tmp_path, states).log_metrics({"loss": 1.0}, 1)
+    assert not [state for state in states if state.startswith("failed")]
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(None, "finished"), (RunStopped(None, 1), "stopped"), (ValueError("NaN"), "failed")],
@@ -137,6 +154,11 @@ def test_trackers_are_told_no_passwords(tmp_path: Path) -> None:
     )
     assert told.config["logger"]["mlflow"]["tracking_uri"] == "http://***@host/x"
     assert told.config["uris"] == ["a://***@c"]
+    told = facts(
+        tmp_path, {"logger": {"comet": {"api_key": "k", "token": None}}, "x": "a://b:p@s@c/d"}
+    )
+    assert told.config["logger"]["comet"] == {"api_key": "***", "token": None}
+    assert told.config["x"] == "a://***@c/d"
 
 
 def test_a_resumed_run_remembers_and_a_new_one_in_its_place_does_not(tmp_path: Path) -> None:
@@ -190,8 +212,11 @@ def test_wandb_shows_pages_and_marks_a_failed_run(
 
     monkeypatch.setattr("os.environ", dict(__import__("os").environ))
     save_html(Figure(), tmp_path / "page.html")
+    command = ["run_experiment.py", "hydra.sweeper.storage=postgresql://me:s3cret@host/x"]
+    monkeypatch.setattr("sys.argv", command)
     logger = WandbRunLogger(save_dir=str(tmp_path), project="x", name=None)
     logger.start(facts(tmp_path))
+    assert sys.argv is command
     logger.log_figure("figures/page", tmp_path / "page.html", 3)
     logger.end("failed")
     (found,) = [WandbFile(file) for file in tmp_path.rglob("*.wandb")]
@@ -202,3 +227,6 @@ def test_wandb_shows_pages_and_marks_a_failed_run(
     )
     assert row["trainer/global_step"] == 3
     assert found.exits == [1] and found.summary["state"] == "failed"
+    kept = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(b"hydra.sweeper.storage" in content for content in kept)
+    assert not any(b"s3cret" in content for content in kept)

@@ -73,13 +73,20 @@ def test_a_multirun_trains_the_same_trial_on_both_ranks(shell: Shell) -> None:
     )
 
 
-def test_a_signal_to_one_process_stops_both(shell: Shell) -> None:
+@pytest.mark.parametrize(
+    "number, status, first", [(signal.SIGTERM, 143, True), (signal.SIGINT, 130, False)]
+)
+def test_a_signal_to_one_process_stops_both(
+    shell: Shell, number: signal.Signals, status: int, first: bool
+) -> None:
     process = shell.start(*shell.arguments(*DDP, "trainer.max_epochs=100000"))
     directory = shell.directory("run")
     wait_for(lambda: step(directory) >= 10)
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid if first else other_rank(directory), number)
     process.communicate(timeout=60)
-    assert process.returncode == 143 and read_run(directory).state == "stopped"
+    assert process.returncode == status
+    run = read_run(directory)
+    assert (run.state, run.info["stopped_by"]) == ("stopped", number.name)
     assert torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 0
 
 
@@ -94,38 +101,40 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_dead_process_ends_the_run_as_failed_and_says_so(shell: Shell) -> None:
-    # The time to start is within the time to answer: six processes may take a while on two cores.
-    endless = [*DDP, "trainer.max_epochs=100000", "trainer.strategy.timeout_s=25"]
-    names = ("silent", "first", "other")
-    processes = {name: shell.start(*shell.arguments(*endless, name=name)) for name in names}
-    for name in names:
-        wait_for(lambda name=name: step(shell.directory(name)) >= 10, seconds=100)
-    others = {name: other_rank(shell.directory(name)) for name in names}
-    os.kill(read_run(shell.directory("first")).info["pid"], signal.SIGKILL)
-    os.kill(others["other"], signal.SIGKILL)
-    os.kill(others["silent"], signal.SIGSTOP)
-    said = {
-        "first": "process 0 of this training was killed",
-        "other": "process 1 of this training was killed by SIGKILL",
-        "silent": "has not answered within trainer.strategy.timeout_s",
-    }
-    for name, process in processes.items():
-        printed, _ = process.communicate(timeout=60)
-        run = read_run(shell.directory(name))
-        wait_for(lambda name=name: gone(others[name]))
-        assert run.state == "failed" and said[name] in run.info["error"]
-        assert "Traceback" not in printed
-        assert process.returncode == (-signal.SIGKILL if name == "first" else 1)
-        assert (run.path / "checkpoints" / "last.ckpt").exists()
+@pytest.mark.parametrize(
+    "whose, number, said",
+    [
+        ("first", signal.SIGKILL, "process 0 of this training was killed"),
+        ("other", signal.SIGKILL, "process 1 of this training was killed by SIGKILL"),
+        ("other", signal.SIGSTOP, "has not answered within trainer.strategy.timeout_s"),
+    ],
+)
+def test_a_dead_or_silent_process_ends_the_run_as_failed_and_says_so(
+    shell: Shell, whose: str, number: signal.Signals, said: str
+) -> None:
+    endless = [*DDP, "trainer.max_epochs=100000", "trainer.strategy.timeout_s=20"]
+    process = shell.start(*shell.arguments(*endless))
+    directory = shell.directory("run")
+    wait_for(lambda: step(directory) >= 10)
+    first, other = read_run(directory).info["pid"], other_rank(directory)
+    os.kill(first if whose == "first" else other, number)
+    printed, _ = process.communicate(timeout=60)
+    wait_for(lambda: gone(other))
+    run = read_run(directory)
+    assert run.state == "failed" and said in run.info["error"]
+    assert "Traceback" not in printed
+    assert process.returncode == (-signal.SIGKILL if whose == "first" else 1)
+    assert (run.path / "checkpoints" / "last.ckpt").exists()
 
 
 def test_a_sharded_training_is_that_of_whole_models_and_goes_on_bit_equal(shell: Shell) -> None:
     arguments = [*DDP, "model.likelihood.scale=learned", "trainer.gradient_clip_val=1"]
+    arguments += ["trainer.accumulate_grad_batches=2", "model/scheduler=cosine"]
     sharded = [*arguments, "trainer=fsdp", "trainer.accelerator=cpu"]
     whole = read_run(shell.train(*arguments, name="whole"))
     run = read_run(shell.train(*sharded, name="run"))
-    short = shell.train(*sharded, "trainer.max_epochs=1", name="short")
+    period = "model.scheduler.curve.T_max=2"
+    short = shell.train(*sharded, "trainer.max_epochs=1", period, name="short")
     shell("trainer.max_epochs=2", f"ckpt_path={short}/checkpoints/last.ckpt")
     for one in (run, read_run(short)):
         assert one.results["metrics"]["test/nll"]["value"] == pytest.approx(

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -243,8 +244,9 @@ def test_trials_that_fail_are_recorded_and_cost_nothing_but_themselves(shell: Sh
 def test_ctrl_c_ends_a_sweep_at_once_and_its_trial_goes_on(shell: Shell) -> None:
     directory = shell.folder / "study"
     storage = f"sqlite:///{shell.folder}/study.db"
-    command = sweep(directory, f"hydra.sweeper.storage={storage}", "hydra.sweeper.n_trials=2")
-    process = shell.start(*command, "trainer.max_epochs=300")
+    command = sweep(directory, f"hydra.sweeper.storage={storage}", "hydra.sweeper.n_trials=1")
+    command.append("trainer.max_epochs=150")
+    process = shell.start(*command)
     wait_for(lambda: epoch(directory / "0") > 3, 60)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -252,11 +254,29 @@ def test_ctrl_c_ends_a_sweep_at_once_and_its_trial_goes_on(shell: Shell) -> None
     assert process.returncode == 130 and time.monotonic() - began < 10, printed[-3000:]
     assert states(study_of(directory, storage)) == [(0, "RUNNING")]
     assert read_run(directory / "0").state == "stopped"
-    reached = epoch(directory / "0")
-    # While no trial has ended, a study may be begun with other settings.
-    shell(*command, f"trainer.max_epochs={reached + 3}")
-    assert states(study_of(directory, storage)) == [(0, "COMPLETE"), (1, "COMPLETE")]
-    assert read_run(directory / "0").info["resumed_from"] and epoch(directory / "0") == reached + 3
+    assert epoch(directory / "0") < 150
+    shell(*command)
+    assert states(study_of(directory, storage)) == [(0, "COMPLETE")]
+    assert read_run(directory / "0").info["resumed_from"] and epoch(directory / "0") == 150
+
+
+def test_slurm_ends_a_worker_whose_trial_saves_its_state(shell: Shell) -> None:
+    directory = shell.folder / "study"
+    step = {"JOB_ID": "1", "STEP_ID": "0", "STEP_NUM_TASKS": "1", "PROCID": "0"}
+    shell.environment |= {f"SLURM_{name}": value for name, value in step.items()}
+    process = shell.start(*sweep(directory, "trainer.max_epochs=100000"))
+    wait_for(lambda: epoch(directory / "0") > 3, 60)
+    last = directory / "0" / "checkpoints" / "last.ckpt"
+    before = last.stat().st_mtime_ns
+    worker = psutil.Process(process.pid)
+    for one in [*worker.children(recursive=True), worker]:  # as SLURM does, so that all hear it
+        one.terminate()
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 143, printed[-3000:]
+    run = read_run(directory / "0")
+    assert (run.state, run.info["stopped_by"]) == ("stopped", "SIGTERM")
+    assert last.stat().st_mtime_ns > before
+    assert states(study_of(directory)) == [(0, "RUNNING")]
 
 
 def test_a_pruned_trial_of_two_processes_ends_on_both(shell: Shell) -> None:
@@ -346,10 +366,15 @@ def test_what_cannot_be_is_one_sentence_and_uses_up_no_trial(
     arguments: list[str], sentence: str, shell: Shell
 ) -> None:
     directory = shell.folder / "study"
-    last = shell(*sweep(directory, *arguments), status=1).splitlines()[-1]
-    assert last.startswith("error: ") and sentence in last and "s3cret" not in last
-    if (directory / "study.journal").exists():
-        assert [state for _, state in states(study_of(directory))] in (["RUNNING"], [])
+    printed = shell(*sweep(directory, *arguments), status=1)
+    last = printed.splitlines()[-1]
+    assert last.startswith("error: ") and sentence in last and "s3cret" not in printed
+    kept = [file.read_bytes() for file in shell.folder.rglob("*") if file.is_file()]
+    assert not any(b"s3cret" in content for content in kept)
+    begun = (directory / "study.journal").exists()
+    # Only a trial finds out what is logged; the mended command goes on with it.
+    left = [(0, "RUNNING")] if "is not logged" in sentence else []
+    assert (states(study_of(directory)) if begun else []) == left
 
 
 def test_a_command_without_a_search_space_is_refused(shell: Shell) -> None:

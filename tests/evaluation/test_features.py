@@ -11,7 +11,7 @@ from torch import nn
 from src.datamodules import DigitsDataModule
 from src.evaluation import features
 from src.evaluation.features import ClassifierFeatures, FileFeatures, PixelFeatures
-from src.experiment import features_of
+from src.experiment.evaluation import features_of
 from src.utils.build import build
 from src.utils.errors import UserError
 

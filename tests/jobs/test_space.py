@@ -104,6 +104,7 @@ def test_what_cannot_be_optimised(
         "postgresql+psycopg://lab:s3cret@host:5432/db",
         "postgresql+psycopg://lab@host/db?sslmode=require&password=s3cret",
         "mysql+pymysql://:s3cret@host/db",
+        "mysql+pymysql://lab:a@s3cret@host/db",
     ],
 )
 def test_a_password_in_clear_is_refused_and_not_repeated(url: str) -> None:
@@ -133,7 +134,7 @@ def test_current_trial_is_told_by_the_job_s_config(
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict, read_write
 
-    from src.jobs.study import current_trial
+    from src.jobs.trial import current_trial
 
     before = HydraConfig.instance().cfg
     try:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from src.experiment import portable
+from src.experiment.assembly import portable
 from src.models.paths import slerp
 from src.models.protocol import LatentModel
 from src.runs import load_model

@@ -61,8 +61,8 @@ def test_a_job_that_makes_way_is_told_from_one_that_was_cancelled(
     assert slurm.makes_way("12")
 
 
-def record(path: Path, job: str | None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished run of a job."""
+def record(path: Path, job: str | None, monkeypatch: pytest.MonkeyPatch, **fields: object) -> Path:
+    """A run of a job, finished if nothing else is said."""
     for name, value in (
         ("SLURM_JOB_ID", "77"),
         ("SLURM_JOB_NODELIST", "n[1-2]"),
@@ -72,7 +72,7 @@ def record(path: Path, job: str | None, monkeypatch: pytest.MonkeyPatch) -> Path
     if job and "_" in job:
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", job.split("_")[0])
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", job.split("_")[1])
-    RunRecord(path).update(state="finished")
+    RunRecord(path).update(**{"state": "finished"} | fields)
     return path
 
 
@@ -102,11 +102,30 @@ def test_cancelling_ends_a_job_or_says_why_not(
 ) -> None:
     with pytest.raises(UserError, match="has no SLURM job to cancel"):
         main(["cancel", str(record(cluster / "here", None, monkeypatch))])
-    ended = record(cluster / "ended", "12_2", monkeypatch)
+    ended = record(cluster / "ended", "12_2", monkeypatch, state="running")
     with pytest.raises(UserError, match="SLURM job 12_2 is not in the queue: it is CANCELLED"):
         main(["cancel", str(ended)])
-    main(["cancel", str(record(cluster / "there", "12_0", monkeypatch))])
+    main(["cancel", str(record(cluster / "there", "12_0", monkeypatch, state="running"))])
     assert (cluster / "cancelled").read_text() == "12_0\n"
+
+
+def test_the_job_of_a_run_that_is_over_is_left_to_whoever_has_it_now(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = {"worker 0": {"job_id": "12_0", "directory": str(cluster / "study")}}
+    (cluster / "study" / "slurm").mkdir(parents=True)
+    (cluster / "study" / "slurm" / slurm.JOBS_FILE).write_text(json.dumps(study))
+    for name, state in (("finished", "finished"), ("stopped", "stopped"), ("dead", "running")):
+        pid = {"pid_started": 0} if name == "dead" else {}
+        ended = record(cluster / "study" / name, "12_0", monkeypatch, state=state, **pid)
+        with pytest.raises(UserError, match=f"is {name} and needs SLURM job 12_0 no more"):
+            main(["cancel", str(ended)])
+    for name, fields in (
+        ("waiting", {"state": "stopped", "requeued": True}),
+        ("silent", {"state": "running", "pid_started": 0}),  # on a node that has failed
+    ):
+        main(["cancel", str(record(cluster / "study" / name, "12_1", monkeypatch, **fields))])
+    assert (cluster / "cancelled").read_text() == "12_1\n12_1\n"
 
 
 def test_a_multirun_is_cancelled_as_a_whole_and_a_waiting_job_of_it_alone(cluster: Path) -> None:
@@ -120,6 +139,24 @@ def test_a_multirun_is_cancelled_as_a_whole_and_a_waiting_job_of_it_alone(cluste
     assert (cluster / "cancelled").read_text() == "12_1\n"
     main(["cancel", str(cluster / "sweep")])
     assert (cluster / "cancelled").read_text() == "12_1\n12_0\n12_1\n"
+
+
+def test_a_job_that_has_just_ended_keeps_no_other(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cancel(job: str) -> None:
+        if job != "12_1":
+            raise UserError(f"{job} is over")
+
+    monkeypatch.setattr("src.runs.__main__.jobs_of", lambda place: ["12_0", "12_1", "12_2"])
+    monkeypatch.setattr("src.runs.__main__.cancel", cancel)
+    main(["cancel", str(cluster)])
+    printed = capsys.readouterr()
+    assert printed.out == "cancelled SLURM job 12_1\n"
+    assert printed.err == "12_0 is over\n12_2 is over\n"
+    monkeypatch.setattr("src.runs.__main__.jobs_of", lambda place: ["12_0"])
+    with pytest.raises(UserError, match="12_0 is over"):
+        main(["cancel", str(cluster)])
 
 
 @pytest.mark.parametrize("size, kept", [(8, 1), (5, 2), (0, 0), (None, 2), (99, 2)])

@@ -20,7 +20,8 @@ TRACKERS_FILE = "trackers.json"
 GROUPS = ("model", "data", "trainer", "experiment")
 # What a command line says of where and how to run, rather than of what.
 ABOUT_THE_PLACE = ("ckpt_path", "cluster", "hydra", "logger", "name", "paths", "tags")
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+SECRET = re.compile(r"api_?key|password|passwd|secret|(^|_)token$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class RunFacts:
         if not (cfg.ckpt_path or again):
             memory = {}
         job = memory.setdefault("job", job)
-        told = _without_credentials(config)
+        told = without_credentials(config)
         if job["group"]:
             told["job"] = {key: job[key] for key in ("group", "study", "number")}
         return cls(
@@ -87,7 +88,7 @@ class RunFacts:
 
 
 def _remembered(directory: Path) -> dict[str, Any]:
-    """What an earlier sitting of this run has kept; nothing where the file is missing or no longer fits."""
+    """What an earlier start of this run has kept; nothing where the file is missing or no longer fits."""
     try:
         memory = json.loads((directory / TRACKERS_FILE).read_text())
         {key: memory["job"][key] for key in ("group", "study", "number", "place")}
@@ -140,10 +141,13 @@ def _value(config: Any, key: str) -> Any:
     return config
 
 
-def _without_credentials(value: Any) -> Any:
-    """``value`` with ``***@`` in the place of ``user:password@`` in every address."""
+def without_credentials(value: Any) -> Any:
+    """``value`` with ``***`` in the place of what addresses and settings such as ``api_key`` hold in confidence."""
     if isinstance(value, dict):
-        return {key: _without_credentials(item) for key, item in value.items()}
+        return {
+            key: "***" if item and SECRET.search(str(key)) else without_credentials(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_without_credentials(item) for item in value]
+        return [without_credentials(item) for item in value]
     return CREDENTIALS.sub("***@", value) if isinstance(value, str) else value

@@ -12,7 +12,6 @@ from lightning.pytorch.loggers.logger import DummyExperiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from src.callbacks.run_state import RunStopped
 from src.callbacks.trackers.dialect import Dialect
 from src.callbacks.trackers.facts import RunFacts
 from src.runs.record import RunRecord
@@ -130,7 +129,7 @@ class Tracker(Logger):
     def _guarded(self, what: str, call: Callable[[Any], Any]) -> Any:
         try:
             return call(self.logger)
-        except (UserError, RunStopped):
+        except UserError:
             raise
         # A tracker is somebody else's code and network: nothing that it raises may cost a training.
         except Exception as error:
@@ -149,8 +148,6 @@ class Tracker(Logger):
         try:
             if isinstance(logger, Dialect):
                 logger.abandon()
-        except RunStopped:
-            raise
         except Exception as again:  # what is broken may not let go either
             log.debug("tracker %s did not let go: %s", self.title, again)
 

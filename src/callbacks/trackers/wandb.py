@@ -3,15 +3,15 @@
 import inspect
 import os
 import secrets
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from src.callbacks.run_state import RunStopped
 from src.callbacks.trackers.dialect import Dialect, results_table, self_contained
-from src.callbacks.trackers.facts import RunFacts
+from src.callbacks.trackers.facts import RunFacts, without_credentials
 from src.utils.errors import UserError, nearest
 
 # Seconds; the environment's WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT win.
@@ -118,13 +118,12 @@ class WandbRunLogger(Dialect, WandbLogger):
 
     def _open(self) -> str | None:
         """Open the run; offline where the server cannot be had."""
-        note = None
+        note, arguments = None, sys.argv
+        sys.argv = without_credentials(arguments)  # W&B keeps the command
         try:
             # An offline run cannot ask the server for an earlier one; the id is what joins the two.
             self._wandb_init["resume"] = "allow" if self._wandb_init["mode"] == "online" else None
             _ = self.experiment
-        except RunStopped:
-            raise
         # No key, no route, no answer: whatever it is, files can be written.
         except Exception as error:
             if self._wandb_init["mode"] != "online":
@@ -133,6 +132,8 @@ class WandbRunLogger(Dialect, WandbLogger):
             _let_go()
             self._wandb_init |= {"mode": "offline", "resume": None}
             _ = self.experiment
+        finally:
+            sys.argv = arguments
         self._remedy = f"; send it later with wandb sync {Path(self.experiment.dir).parent}"
         return note and note + self._remedy
 
