@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NAMES = ["training", "one_process", "configuration", "geometry", "zoo", "scaling", "trials"]
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
@@ -33,25 +34,9 @@ def test_a_tiny_training_is_timed_on_both_sides(one_process: bool) -> None:
 def test_without_a_name_the_benchmarks_are_listed() -> None:
     command = [sys.executable, "scripts/benchmark.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "training",
-        "one_process",
-        "configuration",
-        "geometry",
-        "zoo",
-        "scaling",
-        "trials",
-    ]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == NAMES
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in (
-        "training",
-        "one_process",
-        "configuration",
-        "geometry",
-        "zoo",
-        "scaling",
-        "trials",
-    ):
+    for name in NAMES:
         assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1
 
 
