@@ -14,7 +14,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.runs.slurm import cancel
 from src.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,10 @@ class SlurmLauncher(Launcher):
 
     def interrupt(self) -> None:
         """Take every job that is waited for out of the queue; one that runs saves its state first."""
+        from src.runs.slurm import cancel
+
         for job in list(self._followed):
+            self._followed.discard(job)  # asked twice, it would end without saving
             with suppress(UserError):  # it has just ended
                 cancel(job.id)
 

@@ -17,7 +17,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from src.jobs.outcome import started
 from src.jobs.space import fix, overrides_of, quoted
 from src.utils.ddp import slurm_tasks
 from src.utils.errors import UserError
@@ -235,13 +234,14 @@ class StudySweeper(Sweeper):
             self._run(claim)
 
     def _run(self, claim: Any) -> None:
+        from src.jobs.outcome import started
+        from src.jobs.storage import storage_errors
+
         overrides = [*overrides_of(claim.params), *self.fixed]
         if claim.checkpoint:
             overrides.append(f"ckpt_path={quoted(str(claim.checkpoint))}")
         log.info("trial %d: %s", claim.number, " ".join(overrides_of(claim.params)))
         before = started(self.directory / str(claim.number))
-        from src.jobs.storage import storage_errors
-
         try:
             returned = self.launcher.launch([overrides], initial_job_idx=claim.number)[0]
         except SystemExit as exit:  # of a launcher that runs jobs in this process
@@ -256,7 +256,7 @@ class StudySweeper(Sweeper):
         self._judge(claim.number, returned, before)
 
     def _judge(self, number: int, returned: JobReturn, before: float | None) -> None:
-        from src.jobs.outcome import COMPLETE, FAILED, OPEN, Outcome, outcome_of
+        from src.jobs.outcome import COMPLETE, FAILED, OPEN, Outcome, outcome_of, started
         from src.runs.slurm import MAKE_WAY, job_id
 
         run = self.directory / str(number)

@@ -7,13 +7,11 @@ process with it, by the kernel's out-of-memory killer for example, fails alone a
 import atexit
 import ctypes
 import logging
-import multiprocessing.util  # its own work at exit, which waits for children, must be registered before ours
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -57,6 +55,8 @@ class Worker:
     """One child process and the pipe to it. It lives as long as the thread that made it."""
 
     def __init__(self) -> None:
+        import multiprocessing
+
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, os.getpid()))
@@ -123,6 +123,9 @@ class ProcessLauncher(Launcher):
         self.config, self.context = config, hydra_context
         task: Any = getattr(task_function, "__wrapped__", task_function)
         self.task = (task.__module__, task.__qualname__)
+        # What it does at exit, which is to wait for children, must be registered before ours.
+        import multiprocessing.util  # noqa: F401
+
         atexit.register(self.close)
 
     def launch(
@@ -138,6 +141,8 @@ class ProcessLauncher(Launcher):
         numbered = list(enumerate(job_overrides, initial_job_idx))
         if len(numbered) == 1 or self.n_jobs == 1:
             return [self._launch(*one) for one in numbered]
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(self.n_jobs) as pool:
             futures = [pool.submit(self._launch, *one) for one in numbered]
             try:
