@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,9 +80,16 @@ def state(job: str) -> str:
 
 
 def release(job: str) -> None:
-    """Let a requeued job start, which SLURM would hold for two minutes."""
+    """Let a requeued job start, which SLURM would hold for two minutes, counted anew once it has left its nodes."""
+
+    def started() -> bool:
+        time.sleep(0.3)
+        if state(job) == "PENDING":
+            slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
+        return state(job) == "RUNNING"
+
     wait_for(lambda: state(job) == "PENDING")
-    slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
+    wait_for(started)
 
 
 def info(run: Path) -> dict:
