@@ -385,7 +385,9 @@ def configuration(runs: int = 9) -> tuple[list[str], list[list[str]]]:
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
             seconds[name].append(time.perf_counter() - start)
     base, ours = (median(values) for values in seconds.values())
-    row = ["--cfg job", f"{1e3 * base:.0f}", f"{1e3 * ours:.0f}", f"{ours / base:.2f}", "≤ 2.00"]
+    ratio = ours / base
+    target = "≤ 2.00, missed" if ratio > 2 else "≤ 2.00"
+    row = ["--cfg job", f"{1e3 * base:.0f}", f"{1e3 * ours:.0f}", f"{ratio:.2f}", target]
     return ["configuration", "import hydra, ms", "ours, ms", "ratio", "target"], [row]
 
 

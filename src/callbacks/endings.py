@@ -19,6 +19,7 @@ from src.callbacks.trackers import close
 from src.runs import slurm
 from src.runs.reading import read_run
 from src.runs.record import RunRecord, amend
+from src.runs.restart import last_checkpoint
 from src.utils.ddp import slurm_rank
 from src.utils.errors import UserError
 
@@ -81,7 +82,7 @@ def recorded(record: RunRecord | None, directory: Path, max_requeues: int = 0) -
         tell(state="stopped", error=why, **reason)
         if why:
             log.warning("%s", why)
-        last = record.directory / "checkpoints" / "last.ckpt" if record else None
+        last = last_checkpoint(record.directory) if record else None
         log.info("%s", stop if isinstance(stop, RunStopped) else "stopped by SIGTERM")
         if last and last.exists():
             log.info("go on with ckpt_path=%s", last)

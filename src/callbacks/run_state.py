@@ -16,6 +16,7 @@ from src.callbacks.strategies import asked_learning_rate, batch_facts
 from src.runs import slurm
 from src.runs.control import PAUSE, RESUME, STOP, pending
 from src.runs.record import METRICS_FILE, RunRecord
+from src.runs.restart import last_checkpoint
 from src.utils.seeding import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class RunState(Checkpoint):
     @property
     def last(self) -> Path:
         """Where a stopped run goes on from."""
-        return self.directory / "checkpoints" / "last.ckpt"
+        return last_checkpoint(self.directory)
 
     def prune(self, epoch: int) -> None:
         """End the run on every process, as its study's pruner wishes after ``epoch``."""

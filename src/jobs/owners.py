@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 
+from src.runs.reading import is_running
+
 # Seconds between two heartbeats; after how many a worker elsewhere is doubted, and after how many it is given up.
 HEARTBEAT, DOUBT, SILENCE = 15.0, 45.0, 120.0
 ALIVE, DOUBTED, GONE = "alive", "doubted", "gone"
@@ -32,12 +34,7 @@ def owner_state(name: str | None, beats: dict[str, Any]) -> str:
         return GONE
     host, pid, started = name.rsplit(":", 2)
     if host == socket.gethostname():
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(int(pid))
-            same = abs(process.create_time() - float(started)) < 2
-            if same and process.status() != psutil.STATUS_ZOMBIE:
-                return ALIVE
-        return GONE
+        return ALIVE if is_running(int(pid), float(started)) else GONE
     silence = time.time() - float(beats.get(_PREFIX + name, 0.0))
     return ALIVE if silence < DOUBT else DOUBTED if silence < SILENCE else GONE
 

@@ -11,6 +11,7 @@ from typing import Any
 from src.jobs.outcome import COMPLETE, FAILED, OPEN, PRUNED, Outcome, is_alive, outcome_of
 from src.jobs.owners import ALIVE, DOUBTED, own_name, owner_state
 from src.runs.reading import read_run
+from src.runs.restart import last_checkpoint
 from src.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -210,7 +211,7 @@ class SharedStudy:
         again = optuna.trial.Trial(self.study, trial._trial_id)
         for name, distribution in self.space.items():  # what has a value keeps it
             again._suggest(name, distribution)
-        last = run / "checkpoints" / "last.ckpt"
+        last = last_checkpoint(run)
         if not last.exists():  # the steps before its first checkpoint are taken, and logged, anew
             (run / "metrics.jsonl").unlink(missing_ok=True)
         log.info("trial %d was interrupted and goes on", trial.number)

@@ -102,11 +102,17 @@ def _true_state(info: dict[str, Any]) -> str:
     if info.get("host") != socket.gethostname():
         return state if time.time() - _number(info.get("updated")) < SILENCE else "dead"
     try:
-        process = psutil.Process(int(info["pid"]))
-        same = (
-            abs(process.create_time() - info["pid_started"]) < 2
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):  # gone, or not a number
+        same = is_running(int(info["pid"]), float(info["pid_started"]))
+    except (KeyError, TypeError, ValueError):  # not a number
         same = False
     return state if same else "dead"
+
+
+def is_running(pid: int, started: float) -> bool:
+    """Whether the process of this machine that had ``pid`` and began at ``started`` (s since 1970) still works."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 2
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
