@@ -17,12 +17,23 @@ from torch import Tensor
 from src.callbacks.trackers import trackers
 from src.evaluation.features import Features
 from src.evaluation.metrics import trained_parameters
-from src.evaluation.report import BASELINE_ELEMENTS, BASELINE_ROWS, Report, batch_sums, summarise
+from src.evaluation.report import (
+    BASELINE_ELEMENTS,
+    BASELINE_ROWS,
+    Compared,
+    Report,
+    batch_sums,
+    finish_sums,
+    summarise,
+    table_width,
+)
 from src.runs.reading import Run
-from src.runs.record import RESULTS_FILE, write_json
+from src.runs.record import RESULTS_FILE, write_atomic, write_json
 from src.utils.seeding import isolated_rng
 
 log = logging.getLogger(__name__)
+# What results.json tells, for people.
+METRICS_TEXT = "metrics.txt"
 
 
 class TestReport(Callback):
@@ -66,7 +77,8 @@ class TestReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        for name, value in batch_sums(pl_module, batch, self.k).items():  # type: ignore[arg-type]
+        background = trainer.datamodule.background  # type: ignore[attr-defined]
+        for name, value in batch_sums(pl_module, batch, self.k, background).items():  # type: ignore[arg-type]
             self._sums[name] = (
                 self._sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
                 + value.double()
@@ -82,7 +94,7 @@ class TestReport(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith("test/")
         }
-        values |= {name: total / values["num_samples"] for name, total in sums.items()}
+        values |= finish_sums({name: total / values["num_samples"] for name, total in sums.items()})
         if not trainer.is_global_zero:
             return
         model: Any = pl_module
@@ -91,11 +103,12 @@ class TestReport(Callback):
         chosen = {split: data.spread(split, rows) for split in ("train", "test")}
         train, test = (data.rows(split, chosen[split]) for split in chosen)
         labels, factors = _both(data.labels, chosen), _both(data.factors, chosen)
+        compared = Compared(train, test, labels, factors, data.background, data.baseline_components)
         fit = None
         if self.features is not None and data.kind == "image":
             fit = partial(self.features.fit, train, test, labels, self.run)
         with isolated_rng(0):
-            self.report = summarise(model, values, train, test, labels, factors, fit)
+            self.report = summarise(model, values, compared, fit)
         facts = {
             "importance_samples": self.k,
             "baseline_rows": [len(train), len(test)],
@@ -109,9 +122,10 @@ class TestReport(Callback):
             logger.log_metrics(self.values, step=trainer.global_step)
         for tracker in trackers(trainer):
             tracker.log_results(content, trainer.global_step)
-        table = self.report.table(f"{data.name}: {values['num_samples']:.0f} test samples")
-        # A table cut off at 80 columns would hide its numbers.
-        Console(width=max(Console().width, 44 + 14 * (len(table.columns) - 2))).print(table)
+        title = f"{data.name}: {values['num_samples']:.0f} test samples"
+        write_atomic(self.directory / METRICS_TEXT, self.report.text(title))
+        table = self.report.table(title)
+        Console(width=max(Console().width, table_width(table))).print(table)
         for warning in self.report.warnings:
             log.warning(warning)
 

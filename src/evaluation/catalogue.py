@@ -28,6 +28,8 @@ GROUPS = (
     "scheduler",
 )
 SAMPLER = "sampler@model.sampler"
+# What the models of a kind of data are counted on, where it is not cyclic_sprites.
+DATA = {"image": "digits", "frame": "atari"}
 PREAMBLE = """# Models
 
 Every file of `conf/model/` is a variant: `python run_experiment.py model=<name>`. This page is made from those files by
@@ -44,7 +46,7 @@ class Variant:
     Attributes:
         name: the file's stem, which is what a user types.
         title, paper, use: from the file's first two lines.
-        kind: of the data that it chooses: image, sequence, …
+        kind: of the data that it chooses: image, frame (a picture with a background), sequence, …
         parts: what differs from ``vae``: options of groups, then settings.
         parameters: that its training learns, on the data that it chooses; a sampler's come later.
     """
@@ -79,7 +81,8 @@ def variants() -> tuple[Variant, ...]:
             parameters = trained_parameters(build(cfg.model))
             parts = tuple(_parts(cfg, plain))
             title, paper, use = header.group("title", "paper", "use")
-            found.append(Variant(file.stem, title, paper, use, cfg.data.kind, parts, parameters))
+            kind = "frame" if cfg.data.get("background") else cfg.data.kind
+            found.append(Variant(file.stem, title, paper, use, kind, parts, parameters))
     return tuple(found)
 
 
@@ -131,7 +134,7 @@ def page() -> str:
     parts = [PREAMBLE]
     for kind in dict.fromkeys(["image", *(variant.kind for variant in found)]):
         of_kind = [variant for variant in found if variant.kind == kind]
-        data = "digits" if kind == "image" else "cyclic_sprites"
+        data = DATA.get(kind, "cyclic_sprites")
         parts.append(f"## Of {kind}s\n\n{_table(of_kind, data)}")
     return "\n".join(parts)
 

@@ -21,6 +21,8 @@ Named = tuple[str, Any]
 
 TRAVERSED = 8
 PICTURES, SEQUENCES = 2000, 200
+# Reconstructed pictures in a figure; pictures encoded at once.
+SHOWN, ENCODED = 10, 250
 GEODESICS = 4
 POINTS = 33
 
@@ -49,27 +51,45 @@ def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Nam
     rows = data.spread(split, PICTURES)
     x, labels = data.rows(split, rows), data.labels(split)
     labels = None if labels is None else labels[rows]
-    few = data.floats(split, 10).to(model.device)
+    # Evenly spread: the first frames of an episode look alike.
+    few = data.rows(split, data.spread(split, SHOWN)).to(model.device)
     yield "reconstructions", figures.reconstructions(few.cpu(), model.reconstruct(few).cpu())
     if model.can_sample:
         yield "samples", figures.samples(model.sample(64).cpu())
     if level == "minimal":
         return
-    q = model.encode(x.to(model.device))
-    z = q.mean.cpu()
+    z, sigma, kl = _codes(model, x)
     yield "latent_scatter", figures.latent_scatter(z, labels)
     information, unit = z.var(0), "variance"
-    p = model.latent.prior_over_z()
-    if isinstance(q, Independent) and isinstance(p, Independent):
+    if kl is not None and sigma is not None:
         active = information > ACTIVE_VARIANCE
-        information, unit = factorised_kl(q, p).mean(0).cpu(), "nats"
+        information, unit = kl, "nats"
         yield "kl_per_dimension", figures.kl_per_dimension(information, active)
+        yield "latent_distributions", figures.latent_distributions(z, sigma, kl)
     dimensions = information.argsort(descending=True)[:TRAVERSED].tolist()
     values = torch.linspace(-3, 3, 9)
     grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()
     yield "traversals", figures.traversals(grid, values, dimensions, information, unit)
     if model.latent.metric is not None and z.shape[1] > 1:
         yield from _of_metric(model, z, labels)
+
+
+def _codes(model: Any, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Posterior means and standard deviations of x, (N, D), and the mean KL of every dimension, (D,), on the CPU.
+
+    The last two are None where posterior or prior is not factorised.
+    """
+    p = model.latent.prior_over_z()
+    means, sigmas, rates = [], [], []
+    for part in x.split(ENCODED):
+        q = model.encode(part.to(model.device))
+        means.append(q.mean.cpu())
+        if isinstance(q, Independent) and isinstance(p, Independent):
+            sigmas.append(q.stddev.cpu())
+            rates.append(factorised_kl(q, p).cpu())
+    if not rates:
+        return torch.cat(means), None, None
+    return torch.cat(means), torch.cat(sigmas), torch.cat(rates).mean(0)
 
 
 def _of_sequences(model: Any, data: Any, split: str, level: Level) -> Iterator[Named]:

@@ -151,6 +151,39 @@ def kl_per_dimension(kl: Tensor, active: Tensor) -> Figure:
     return figure
 
 
+def latent_distributions(z: Tensor, sigma: Tensor, kl: Tensor) -> Figure:
+    """How the codes lie along every dimension: quantiles of the posterior means, and the posterior's own width.
+
+    Args:
+        z, sigma: posterior means and standard deviations, (N, D).
+        kl: of every dimension, (D,) nats, by which they are sorted.
+    """
+    order = kl.argsort(descending=True)
+    quantiles = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=z.dtype)
+    low, first, middle, third, high = z[:, order].quantile(quantiles, dim=0).numpy()
+    positions = np.arange(len(kl))
+    figure = Figure(figsize=(max(5.0, 1.5 + 0.22 * len(kl)), 5), layout="constrained")
+    spread, width = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    spread.axhspan(-1, 1, color=MUTED, alpha=0.35, lw=0, label="prior, ±1 σ")
+    spread.vlines(positions, low, high, color=OURS, lw=1, label="5 to 95 % of the means")
+    spread.vlines(positions, first, third, color=OURS, lw=4, label="25 to 75 %")
+    spread.plot(positions, middle, "o", color="white", mec=OURS, ms=4, label="median")
+    spread.set(ylabel="posterior mean", title=f"Codes of {len(z)} held-out samples, by dimension")
+    spread.legend(frameon=False, fontsize="small", ncols=2)
+    width.bar(positions, sigma[:, order].mean(0).numpy(), color=OURS)
+    width.axhline(1, color=ORIGINAL, lw=0.8, ls="--")
+    width.text(len(kl) - 0.5, 1, "prior ", ha="right", va="bottom", fontsize="small")
+    width.set(ylabel="mean posterior σ", xlabel="latent dimension, most informative first", ylim=0)
+    width.set_ylim(0, max(1.2, width.get_ylim()[1]))
+    width.set_xticks(
+        positions,
+        [str(int(d)) for d in order],
+        fontsize=7 if len(kl) > 20 else 9,
+        rotation=90 if len(kl) > 20 else 0,
+    )
+    return figure
+
+
 def loss_curves(
     rows: Iterable[dict[str, Any]], terms: Iterable[str] = ("loss", "recon_nll", "kl", "mse")
 ) -> Figure | None:

@@ -20,7 +20,11 @@ UNITS = {
     "nll": "nats",
     "energy_mean": "nats",
     "mse": "intensity²",
+    "mse_sampled": "intensity²",
     "psnr": "dB",
+    "psnr_sampled": "dB",
+    "foreground_mse": "intensity²",
+    "foreground_psnr": "dB",
     "ssim": "1",
     "pixel_accuracy": "fraction",
     "active_units": "dimensions",
@@ -64,14 +68,19 @@ LOWER_IS_BETTER = {
     "nll",
     "energy_mean",
     "mse",
+    "mse_sampled",
+    "foreground_mse",
     "cyclicity_error",
     "sample_fid",
     "sample_frechet",
     "sample_nearest_mse",
 } | {name for name in UNITS if name.startswith(("interpolation_", "off_data_", "coverage_"))}
-HIGHER_IS_BETTER = {"elbo", "psnr", "ssim"} | {
+HIGHER_IS_BETTER = {"elbo", "psnr", "psnr_sampled", "foreground_psnr", "ssim"} | {
     name for name, unit in UNITS.items() if unit == "fraction" or name == "sample_density"
 }
+
+# What moves differs from the background by more than this.
+FOREGROUND = 0.1
 
 # Pictures at a time: five copies of a larger batch are faulted in anew by every call, three times as slow.
 SSIM_BATCH = 32
@@ -105,14 +114,41 @@ def _ssim(x: Tensor, y: Tensor) -> Tensor:
     return torch.as_tensor(value).reshape(len(x))
 
 
-def pictures(x: Tensor, y: Tensor) -> dict[str, float]:
-    """MSE, PSNR, pixel accuracy and, for pictures, SSIM of reconstructions y of x, both (N, *shape)."""
+def foreground_sums(x: Tensor, y: Tensor, background: Tensor) -> dict[str, Tensor]:
+    """Squared errors of y where x differs from the background by more than 0.1, and how many elements that are.
+
+    Args:
+        x, y: (B, *shape); background: (*shape).
+    """
+    moving = (x - background).abs() > FOREGROUND
+    return {
+        "foreground_squares": ((x - y).square() * moving).sum(),
+        "foreground_elements": moving.sum(),
+    }
+
+
+def foreground(squares: float, elements: float) -> dict[str, float]:
+    """MSE and PSNR of the foreground from the sums over some pictures; nothing where none has any."""
+    if not elements:
+        return {}
+    mse = squares / elements
+    return {"foreground_mse": mse, "foreground_psnr": float(psnr(torch.tensor(mse)))}
+
+
+def pictures(x: Tensor, y: Tensor, background: Tensor | None = None) -> dict[str, float]:
+    """MSE, PSNR, pixel accuracy and, for pictures, SSIM of reconstructions y of x, both (N, *shape).
+
+    With a background (*shape) those of the foreground too.
+    """
     mse = (x - y).square().mean()
     found = {
         "mse": float(mse),
         "psnr": float(psnr(mse)),
         "pixel_accuracy": float(((x - y).abs() < PIXEL_TOLERANCE).float().mean()),
     }
+    if background is not None:
+        sums = foreground_sums(x, y, background)
+        found |= foreground(float(sums["foreground_squares"]), float(sums["foreground_elements"]))
     return found | ({"ssim": float(ssim(x, y).mean())} if x.dim() in (4, 5) else {})
 
 
@@ -123,14 +159,16 @@ def knn_accuracy(
     return float(KNeighborsClassifier(n_neighbors=1).fit(train_z, train_y).score(test_z, test_y))
 
 
-def mean_image(train: Tensor, test: Tensor, density: bool) -> dict[str, float]:
+def mean_image(
+    train: Tensor, test: Tensor, density: bool, background: Tensor | None = None
+) -> dict[str, float]:
     """The baseline that always answers with the mean training picture, (N, *shape).
 
     Its NLL is that of a Gaussian with one variance fitted to the training data where the model's likelihood is a
     ``density``, and the cross-entropy where it is not.
     """
     mean = train.mean(0, keepdim=True)
-    found = pictures(test, mean.expand_as(test))
+    found = pictures(test, mean.expand_as(test), background)
     if density:
         # Where all training pictures are the same: the floor that the model's own optimal σ² has.
         variance = (train - mean).square().mean().clamp_min(1e-6)
@@ -153,6 +191,20 @@ def fit_pca(train: Tensor, dim: int) -> PCA:
     ).fit(rows)
 
 
+def leading(model: PCA, dim: int) -> PCA:
+    """The ``dim`` first components of a fitted PCA as one of its own."""
+    if dim >= model.n_components_:
+        return model
+    part = PCA(n_components=dim)
+    part.mean_, part.n_components_ = model.mean_, dim
+    part.components_ = model.components_[:dim]
+    part.explained_variance_ = model.explained_variance_[:dim]
+    smaller = min(model.n_samples_, model.n_features_in_)
+    beyond = model.noise_variance_ * (smaller - model.n_components_)
+    part.noise_variance_ = (model.explained_variance_[dim:].sum() + beyond) / (smaller - dim)
+    return part
+
+
 def pca(
     train: Tensor,
     test: Tensor,
@@ -161,6 +213,7 @@ def pca(
     labels: tuple[Tensor, Tensor] | None = None,
     factors: tuple[Tensor, Tensor] | None = None,
     model: PCA | None = None,
+    background: Tensor | None = None,
 ) -> dict[str, float]:
     """The baseline of a linear code of the same size, fitted to the training data.
 
@@ -173,13 +226,13 @@ def pca(
         labels: of train and test, for the nearest-neighbour accuracy of the codes.
         factors: of train and test, for how they lie in the codes.
         model: what ``fit_pca`` has fitted to train, where that is done already.
+        background: see ``pictures``.
     """
     fit, held_out = train.flatten(1).double().numpy(), test.flatten(1).double().numpy()
     model = model or fit_pca(train, dim)
     train_z, test_z = model.transform(fit), model.transform(held_out)
-    found = pictures(
-        test, torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype).reshape(test.shape)
-    )
+    decoded = torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype)
+    found = pictures(test, decoded.reshape(test.shape), background)
     if density:
         found["nll"] = ppca_nll(model, fit, held_out)
     if labels:
@@ -213,9 +266,24 @@ def trained_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def collapse_warning(active_units: float, latent_dim: int, kl: float) -> str | None:
-    """A sentence when the posterior has (nearly) become the prior, else None."""
-    if active_units > 0.1 * latent_dim and kl > 0.1:
+def collapse_warning(
+    active_units: float,
+    latent_dim: int,
+    kl: float,
+    least_active: float | None = None,
+    least_kl: float = 0.1,
+) -> str | None:
+    """A sentence when the posterior has (nearly) become the prior, else None.
+
+    Args:
+        active_units: latent dimensions that are used.
+        latent_dim: how many there are.
+        kl: nats.
+        least_active: units below which that is a collapse; by default a tenth of them or fewer.
+        least_kl: nats below which it is.
+    """
+    few = active_units <= 0.1 * latent_dim if least_active is None else active_units < least_active
+    if not few and kl > least_kl:
         return None
     return (
         f"posterior collapse: {active_units:.0f} of {latent_dim} latent units are active (their "

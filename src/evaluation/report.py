@@ -1,10 +1,11 @@
 """Numbers of a test beside their trivial baselines, as a dict and as a table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.table import Column, Table
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -15,7 +16,7 @@ from src.evaluation.features import Extractor
 from src.evaluation.samples import compare_samples
 from src.evaluation.sequence_metrics import sequence_values
 from src.models.latents import FrameSequence
-from src.models.meters import bounds_likelihood
+from src.models.meters import bounds_likelihood, psnr
 from src.models.vae import VAE
 from src.utils.errors import UserError
 
@@ -25,6 +26,28 @@ Both = tuple[Tensor, Tensor] | None
 BASELINE_ROWS = 20_000
 # … and how many numbers those rows may hold together: half a gigabyte.
 BASELINE_ELEMENTS = 2**27
+# Frames have a background that a decoder can learn by heart: below these a code says next to nothing of what moves.
+LEAST_OF_FRAMES = {"least_active": 4, "least_kl": 2.0}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a model and its baselines are compared on.
+
+    Attributes:
+        train, test: (N, *shape) as the model sees them.
+        labels: of train and test, where there are any.
+        factors: (N, F) of train and test, where they are known.
+        background: (*shape) of frames, else None.
+        components: sizes of linear codes to compare with, beside the model's own.
+    """
+
+    train: Tensor
+    test: Tensor
+    labels: Both = None
+    factors: Both = None
+    background: Tensor | None = None
+    components: Sequence[int] = ()
 
 
 @dataclass
@@ -81,6 +104,29 @@ class Report:
             table.add_row(name, metrics.UNITS.get(name, "nats"), *cells)
         return table
 
+    def text(self, title: str) -> str:
+        """The table and the warnings as plain text.
+
+        Pictures have three lines above it, in the words and units in which Atari VAEs are compared elsewhere.
+        """
+        lines = []
+        if {"mse", "psnr", "pixel_accuracy"} <= self.values.keys():
+            lines = [
+                f"MSE: {self.values['mse']:.6f}",
+                f"PSNR: {self.values['psnr']:.2f} dB",
+                f"Accuracy (±0.1): {100 * self.values['pixel_accuracy']:.2f} %",
+                "",
+            ]
+        table = self.table(title)
+        with (console := Console(width=table_width(table), no_color=True)).capture() as shown:
+            console.print(table)
+        return "\n".join([*lines, shown.get(), *(f"warning: {w}" for w in self.warnings)])
+
+
+def table_width(table: Table) -> int:
+    """Columns that a report takes: cut off at 80 it would hide its numbers."""
+    return 44 + 14 * (len(table.columns) - 2)
+
 
 @torch.no_grad()
 def posterior_means(model: VAE, x: Tensor, batch_size: int = 256) -> Tensor:
@@ -93,36 +139,59 @@ def posterior_means(model: VAE, x: Tensor, batch_size: int = 256) -> Tensor:
 
 
 @torch.no_grad()
-def batch_sums(model: VAE, batch: dict[str, Tensor], k: int) -> dict[str, Tensor]:
-    """Sums over a batch of what the model's own test step does not compute: importance-weighted NLL and SSIM."""
+def batch_sums(
+    model: VAE, batch: dict[str, Tensor], k: int, background: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Sums over a batch of what the model's own test step does not compute.
+
+    The importance-weighted NLL and SSIM, and for frames, which have a ``background``, the errors in what moves and
+    those of pictures decoded from a sample of q(z | x), as other authors measure them.
+    """
     x, c = batch["x"], model.condition_of(batch)
     found = {}
     if bounds_likelihood(model):
         found["nll"] = -model.log_likelihood(x, k, c).sum()
-    if x.dim() in (4, 5):
-        found["ssim"] = metrics.ssim(x, model.reconstruct(x, c).clamp(0, 1)).sum()
+    if x.dim() not in (4, 5):
+        return found
+    decoded = model.reconstruct(x, c)
+    found["ssim"] = metrics.ssim(x, decoded.clamp(0, 1)).sum()
+    if background is not None:
+        found |= metrics.foreground_sums(x, decoded, background.to(x))
+        sampled = model.decode(model.encode(x, c).sample(), c).mean
+        found["mse_sampled"] = (sampled - x).square().flatten(1).mean(1).sum()
+    return found
+
+
+def finish_sums(values: dict[str, float]) -> dict[str, float]:
+    """Means of ``batch_sums`` over a test split, with what follows from two of them."""
+    found = dict(values)
+    squares = found.pop("foreground_squares", 0.0)
+    found |= metrics.foreground(squares, found.pop("foreground_elements", 0.0))
+    if "mse_sampled" in found:
+        found["psnr_sampled"] = float(psnr(torch.tensor(found["mse_sampled"])))
     return found
 
 
 def summarise(
     model: VAE,
     values: dict[str, float],
-    train: Tensor,
-    test: Tensor,
-    labels: Both,
-    factors: Both = None,
+    compared: Compared,
     fit_features: Callable[[], Extractor] | None = None,
 ) -> Report:
     """Complete the values of a test with neighbours, baselines and warnings.
 
     Args:
         model: the tested model.
-        values: metric → mean over the whole test split.
-        train, test: (N, *shape) as the model sees them.
-        labels: of train and test, where there are any.
-        factors: (N, F) of train and test, where they are known.
+        values: metric → mean over the whole test split, as ``finish_sums`` leaves them.
+        compared: samples of train and test.
         fit_features: gives what samples are to be compared by; None leaves their metrics out.
     """
+    train, test, labels, factors = (
+        compared.train,
+        compared.test,
+        compared.labels,
+        compared.factors,
+    )
     # With a code for every frame: T·D.
     dim = model.encode(test[:1].to(model.device)).mean[0].numel()
     if labels or factors:
@@ -133,15 +202,16 @@ def summarise(
         )
     if factors:
         values |= disentanglement(codes[0], factors[0].numpy(), codes[1], factors[1].numpy())
-    pca = metrics.fit_pca(train, dim)
-    report = Report(values, _baselines(model, pca, train, test, labels, factors))
+    largest = metrics.fit_pca(train, max(dim, *compared.components, 1))
+    pca = metrics.leading(largest, dim)
+    report = Report(values, _baselines(model, largest, dim, compared))
     if isinstance(model.latent, FrameSequence):
         _add_sequences(report, model, train, test)
     # A log-probability of grey levels has another unit than the log-densities of these baselines.
     if "nll" not in values or model.latent.likelihood.discrete:
         for found in report.baselines.values():
             found.pop("nll", None)
-    report.warnings += _warnings(model, values, dim)
+    report.warnings += _warnings(model, values, dim, compared.background is not None)
     if fit_features is not None and model.can_sample:
         try:
             add_samples(report, model, train, test, labels, pca, fit_features())
@@ -155,13 +225,21 @@ def summarise(
 
 
 def _baselines(
-    model: VAE, pca: PCA, train: Tensor, test: Tensor, labels: Both, factors: Both
+    model: VAE, largest: PCA, dim: int, compared: Compared
 ) -> dict[str, dict[str, float]]:
-    density, dim = model.latent.likelihood.normalised, pca.n_components_
-    found = {
-        "mean image": metrics.mean_image(train, test, density),
-        f"PCA-{dim}": metrics.pca(train, test, dim, density, labels, factors, pca),
-    }
+    density = model.latent.likelihood.normalised
+    train, test, labels, factors = (
+        compared.train,
+        compared.test,
+        compared.labels,
+        compared.factors,
+    )
+    found = {"mean image": metrics.mean_image(train, test, density, compared.background)}
+    for size in sorted({*compared.components, dim}):
+        pca = metrics.leading(largest, size)
+        found[f"PCA-{pca.n_components_}"] = metrics.pca(
+            train, test, size, density, labels, factors, pca, compared.background
+        )
     if factors:
         found["majority"] = majority(factors[0].numpy(), factors[1].numpy())
     return found
@@ -175,10 +253,11 @@ def _add_sequences(report: Report, model: VAE, train: Tensor, test: Tensor) -> N
     report.baselines["the data"] = {"cyclicity_error": closing}
 
 
-def _warnings(model: VAE, values: dict[str, float], dim: int) -> list[str]:
+def _warnings(model: VAE, values: dict[str, float], dim: int, frames: bool) -> list[str]:
     found = []
     if "kl" in values:
-        collapse = metrics.collapse_warning(values["active_units"], dim, values["kl"])
+        least: dict[str, Any] = LEAST_OF_FRAMES if frames else {}
+        collapse = metrics.collapse_warning(values["active_units"], dim, values["kl"], **least)
         found += [collapse] if collapse else []
     if model.latent.metric is not None and not model.latent.metric.is_fitted:
         found.append(

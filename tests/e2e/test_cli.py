@@ -57,6 +57,7 @@ def test_a_finished_run_holds_everything(trained: Path) -> None:
         ".hydra/overrides.yaml",
         "metrics.jsonl",
         "results.json",
+        "metrics.txt",
         "run.log",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
@@ -70,6 +71,7 @@ def test_a_finished_run_holds_everything(trained: Path) -> None:
         "traversals",
         "latent_scatter",
         "kl_per_dimension",
+        "latent_distributions",
         "loss_curves",
     ]
     expected += [

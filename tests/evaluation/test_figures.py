@@ -90,6 +90,21 @@ def test_latent_scatter(dimensions, classes):
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == 80
 
 
+def test_latent_distributions_are_sorted_by_kl():
+    z = torch.randn(500, 3) * torch.tensor([0.1, 2.0, 1.0])
+    sigma = torch.tensor([0.9, 0.1, 0.5]).expand(500, 3)
+    figure = figures.latent_distributions(z, sigma, torch.tensor([0.1, 3.0, 1.0]))
+    found = texts(figure)
+    assert "500 held-out" in found["title"] and "posterior σ" in found["y"]
+    spread, width = figure.axes
+    assert [bar.get_height() for bar in width.patches] == pytest.approx([0.1, 0.5, 0.9])
+    assert [tick.get_text() for tick in width.get_xticklabels()] == ["1", "2", "0"]
+    longest, *_, shortest = (
+        line[1, 1] - line[0, 1] for line in spread.collections[0].get_segments()
+    )
+    assert longest == pytest.approx(2 * 2 * 1.645, rel=0.2) and shortest < 0.5
+
+
 def test_kl_per_dimension_is_sorted_and_marks_active_units():
     figure = figures.kl_per_dimension(
         torch.tensor([0.0, 3.0, 1.5]), torch.tensor([False, True, True])

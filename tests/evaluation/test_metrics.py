@@ -8,6 +8,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from src.evaluation import metrics
+from src.evaluation.report import LEAST_OF_FRAMES
 
 X, Y = (
     torch.rand(6, 3, 16, 12, generator=torch.Generator().manual_seed(1)),
@@ -131,3 +132,34 @@ def test_a_collapse_is_told_with_its_cure(active, kl, collapsed):
             warning.startswith(f"posterior collapse: {active} of 16")
             and "model.objective.beta" in warning
         )
+
+
+def test_the_leading_components_are_those_of_a_smaller_fit():
+    x = torch.rand(60, 12, generator=torch.Generator().manual_seed(5))
+    part, own = metrics.leading(metrics.fit_pca(x, 8), 3), metrics.fit_pca(x, 3)
+    assert part.n_components_ == own.n_components_ == 3
+    assert part.noise_variance_ == pytest.approx(own.noise_variance_)
+    rows = x.numpy().astype("float64")
+    restored = [fit.inverse_transform(fit.transform(rows)) for fit in (part, own)]
+    assert abs(restored[0] - restored[1]).max() < 1e-9
+
+
+def test_the_foreground_is_what_differs_from_the_background():
+    background = torch.full((1, 8, 8), 0.5)
+    x = background.repeat(2, 1, 1, 1)
+    x[0, 0, 0, 0], x[0, 0, 0, 1], x[1, 0, 2, 2] = 0.9, 0.55, 0.1  # the second by too little
+    y = background.repeat(2, 1, 1, 1)
+    y[0, 0, 0, 0] = 0.8
+    found = metrics.pictures(x, y, background)
+    assert found["foreground_mse"] == pytest.approx((0.1**2 + 0.4**2) / 2, rel=1e-5)
+    assert found["foreground_psnr"] == pytest.approx(-10 * math.log10(found["foreground_mse"]))
+    still = metrics.pictures(background[None], y[:1], background)
+    assert "foreground_psnr" not in still and still["mse"] > 0
+
+
+@pytest.mark.parametrize(
+    ("active", "kl", "warned"), [(4, 2.5, False), (3, 50, True), (32, 1.9, True)]
+)
+def test_frames_collapse_below_four_units_or_two_nats(active, kl, warned):
+    told = metrics.collapse_warning(active, 32, kl, **LEAST_OF_FRAMES)
+    assert bool(told) == warned

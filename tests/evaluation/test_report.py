@@ -4,7 +4,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from src.evaluation.report import Report, batch_sums, posterior_means, summarise
+from src.evaluation.report import Compared, Report, batch_sums, posterior_means, summarise
 
 TRAIN, TEST = (torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(n)) for n in (60, 30))
 LABELS = torch.arange(60) % 3, torch.arange(30) % 3
@@ -19,7 +19,7 @@ def evaluated(model) -> Report:
     values |= {
         name: float(total) / len(TEST) for name, total in batch_sums(model, {"x": TEST}, 4).items()
     }
-    return summarise(model, values, TRAIN, TEST, LABELS)
+    return summarise(model, values, Compared(TRAIN, TEST, LABELS))
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace", "bernoulli"])

@@ -8,7 +8,7 @@ import torch
 
 from src.evaluation.features import PixelFeatures
 from src.evaluation.metrics import fit_pca
-from src.evaluation.report import summarise
+from src.evaluation.report import Compared, summarise
 from src.evaluation.samples import compare_samples, draw, gaussian_samples, sample_metrics
 from src.utils.errors import UserError
 
@@ -133,7 +133,7 @@ def test_a_model_that_takes_labels_gets_those_of_the_test_pictures():
 
 def report_of(model, fit_features, test=TEST):
     values = {"active_units": 4.0, "kl": 1.0, "recon_nll": 2.0}
-    return summarise(model.eval(), values, TRAIN, test, None, None, fit_features)
+    return summarise(model.eval(), values, Compared(TRAIN, test), fit_features)
 
 
 def pixels():
