@@ -16,7 +16,10 @@ from src.jobs.space import examples, overrides_of, parse_space
 from src.utils.main import CONF, register_resolvers
 
 # Groups that the command line places somewhere else than where their files lie.
-PACKAGES = {"sampler": "sampler@model.sampler"}
+PACKAGES = {
+    "sampler": "sampler@model.sampler",
+    "policy": "+policy",  # scripts/record.py has one, and no training
+}
 
 
 def jobs(command: str) -> list[list[str]]:

@@ -16,6 +16,7 @@ ALLOWED = (
     "src.datamodules.",
     "src.callbacks.",
     "src.evaluation.features.",
+    "src.recordings.policies.",
     "lightning.pytorch.callbacks.",
     "lightning.pytorch.loggers.",
     "lightning.pytorch.profilers.",
