@@ -106,6 +106,8 @@ def test_every_file_of_conf_composes_and_names_settings_that_exist(
 
     np.save(tmp_path / "pictures.npy", np.zeros((4, 8, 8), np.uint8))
     needed = [f"data.path={tmp_path}/pictures.npy"] if option == "data=images" else []
+    if option.startswith("data=recordings"):
+        needed = [f"data.path={tmp_path}", "data.size=8"]
     if option.startswith("hydra/sweeper/pruner="):  # only a study has one
         needed.append("hydra/sweeper=study")
     check_signatures(resolved([option, *needed], tmp_path))

@@ -1,8 +1,17 @@
 """What is learned from."""
 
+from src.datamodules.atari import AtariDataModule
 from src.datamodules.base import ArrayDataModule
 from src.datamodules.cyclic_sprites import CyclicSpritesDataModule
 from src.datamodules.digits import DigitsDataModule
 from src.datamodules.images import ImagesDataModule
+from src.datamodules.recordings import RecordingsDataModule
 
-__all__ = ["ArrayDataModule", "CyclicSpritesDataModule", "DigitsDataModule", "ImagesDataModule"]
+__all__ = [
+    "ArrayDataModule",
+    "AtariDataModule",
+    "CyclicSpritesDataModule",
+    "DigitsDataModule",
+    "ImagesDataModule",
+    "RecordingsDataModule",
+]

@@ -2,23 +2,28 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from src.datamodules.loader import BatchLoader, EpochOrder
+from src.datamodules.loader import BatchLoader, EpochOrder, Rows
 from src.utils.errors import UserError
 
-Split = dict[str, np.ndarray]
+Split = dict[str, Any]
 
 
 class ArrayDataModule(LightningDataModule):
-    """Base of the in-memory datamodules; a subclass says how its splits are read.
+    """Base of the datamodules; a subclass says how its splits are read.
 
     Batches are dicts: ``x`` (B, *shape), on the device as float, pictures in [0, 1]; ``label`` (B,) int64 where
     there are labels.
+
+    Attributes:
+        background: (C, H, W), what most training frames show, where the data has one: see ``FramesDataModule``.
+        baseline_components: sizes of the linear codes that a test is compared with, beside the model's own size.
 
     Args:
         name: used in messages.
@@ -34,6 +39,7 @@ class ArrayDataModule(LightningDataModule):
 
     # What uint8 storage is divided by: 255 for pictures, 16 for scikit-learn's digits.
     divisor = 255.0
+    baseline_components: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -51,7 +57,7 @@ class ArrayDataModule(LightningDataModule):
         self.classes = classes
         self.name, self.shape, self.kind, self.value_range = name, tuple(shape), kind, value_range
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
-        self.splits: dict[str, dict[str, Tensor]] = {}
+        self.splits: dict[str, dict[str, Any]] = {}
         if levels not in (None, self.divisor + 1):
             raise UserError(
                 f"data.levels={levels}: {name} is stored with {self.divisor + 1:.0f} grey levels; a likelihood may "
@@ -59,7 +65,7 @@ class ArrayDataModule(LightningDataModule):
             )
 
     def load(self) -> dict[str, Split]:
-        """Read ``train``, ``val`` and ``test``, each a dict of arrays with ``x`` as uint8 or float32."""
+        """Read ``train``, ``val`` and ``test``, each a dict of arrays, or ``Rows``, with ``x`` as uint8 or float32."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
@@ -70,7 +76,9 @@ class ArrayDataModule(LightningDataModule):
             self._check(split, arrays["x"])
             self._check_labels(split, arrays.get("label"))
             self.splits[split] = {
-                name: torch.from_numpy(np.ascontiguousarray(array))
+                name: array
+                if isinstance(array, Rows)
+                else torch.from_numpy(np.ascontiguousarray(array))
                 for name, array in arrays.items()
             }
         if min(self.batch_size, self.eval_batch_size) < 1:
@@ -89,13 +97,20 @@ class ArrayDataModule(LightningDataModule):
         """Samples of the training split."""
         return len(self.splits["train"]["x"])
 
-    def _check(self, split: str, x: np.ndarray) -> None:
+    @property
+    def background(self) -> Tensor | None:
+        """None but for frames of recordings."""
+        return None
+
+    def _check(self, split: str, x: np.ndarray | Rows) -> None:
         if len(x) == 0:
             raise UserError(f"{self.name}: the {split} split is empty")
-        if x.shape[1:] != self.shape:
+        if tuple(x.shape[1:]) != self.shape:
             raise UserError(
                 f"{self.name}: data.shape is {list(self.shape)} but the {split} samples are {list(x.shape[1:])}"
             )
+        if isinstance(x, Rows):  # uint8
+            return
         if x.dtype != np.uint8 and not np.isfinite(x).all():
             row = int(np.argmin(np.isfinite(x).reshape(len(x), prod(self.shape)).all(1)))
             raise UserError(
@@ -155,7 +170,8 @@ class ArrayDataModule(LightningDataModule):
         self, batch: dict[str, Tensor], dataloader_idx: int
     ) -> dict[str, Tensor]:
         """uint8 travels to the device; floats are made there."""
-        return batch | {"x": self._to_float(batch["x"])}
+        pictures = {name for name, column in batch.items() if column.dtype == torch.uint8}
+        return batch | {name: self._to_float(batch[name]) for name in {"x"} | pictures}
 
     def _to_float(self, x: Tensor) -> Tensor:
         dtype = (

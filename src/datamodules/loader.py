@@ -1,6 +1,6 @@
 """Whole batches from tensors in memory: one gather a batch, no per-sample collate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -58,6 +58,36 @@ class EpochOrder:
         )
 
 
+class Rows:
+    """Samples made of rows of a larger tensor, in the place of a tensor (N, *sample) that would hold them all.
+
+    The store may be a mapped file, of which only what is picked is read.
+
+    Args:
+        store: (F, …), such as all frames of some recordings.
+        index: (N,) or (N, T) int64: the row, or the T rows, that a sample is made of.
+    """
+
+    def __init__(self, store: Tensor, index: Tensor) -> None:
+        self.store, self.index = store, index
+        self.shape, self.dtype = torch.Size((*index.shape, *store.shape[1:])), store.dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self._pick(self.index[part])
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """Samples ``rows`` (B,), as (B, *sample); like a tensor's, for ``dim`` 0."""
+        return self._pick(self.index.index_select(dim, rows))
+
+    def _pick(self, index: Tensor) -> Tensor:
+        if index.dim() == 1:
+            return self.store.index_select(0, index)
+        return self.store.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
 class BatchLoader:
     """Iterates over dicts of gathered rows; can be stopped after any batch and resumed there.
 
@@ -66,7 +96,7 @@ class BatchLoader:
         order: which rows come when.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], order: EpochOrder) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor | Rows], order: EpochOrder) -> None:
         self.tensors = tensors
         self.sampler = order  # the name under which Lightning looks for set_epoch …
         self.batch_sampler = None  # … and where there is one, it looks here too

@@ -43,6 +43,8 @@ def evaluate_run(cfg: DictConfig) -> None:
     config = read_plain_config(run.path / CONFIG_FILE)
     if not {"model", "data"} <= config.keys():
         raise UserError(f"{run.path / CONFIG_FILE} names no model and data to evaluate")
+    if "root" in config["data"]:  # a stranger's run must not say where this machine writes
+        config["data"]["root"] = cfg.recordings
     data = build(config["data"], allowed=("src.datamodules.",))
     if not (run.path / "model" / WEIGHTS).exists():
         _model_from_checkpoint(run.path, portable(config["model"]))

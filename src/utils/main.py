@@ -66,6 +66,8 @@ def entry_point(
 def register_resolvers() -> None:
     """The resolvers that conf/ uses; none of them imports torch before it is asked."""
     OmegaConf.register_resolver("picture_shape", _picture_shape, replace=True)
+    OmegaConf.register_resolver("recording_shape", _recording_shape, replace=True)
+    OmegaConf.register_resolver("window_shape", _window_shape, replace=True)
     OmegaConf.register_resolver("device_count", _device_count, replace=True)
     OmegaConf.register_resolver("frame_shape", lambda shape: list(shape[1:]), replace=True)
     OmegaConf.register_resolver("sum", _sum, replace=True)
@@ -204,6 +206,16 @@ def _picture_shape(path: str | None, size: Any) -> list[int]:
     from src.utils.pictures import picture_shape  # NumPy, which most configs do without
 
     return picture_shape(path, size)
+
+
+def _recording_shape(path: str | None, size: Any) -> list[int]:
+    from src.utils.pictures import recording_shape
+
+    return recording_shape(path, size)
+
+
+def _window_shape(window: int, path: str | None, size: Any) -> list[int]:
+    return [window, *_recording_shape(path, size)]
 
 
 def _sum(*sizes: Any) -> int:

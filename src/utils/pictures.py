@@ -1,5 +1,6 @@
 """Pictures on disk: where they are, what shape they have, and reading them; no torch."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -36,6 +37,28 @@ def picture_shape(path: str | None, size: Sequence[int] | int | None = None) -> 
         array = next(iter(read_arrays(source).values()))
         shape = list(as_chw(array[:1], source).shape[1:])
     return [shape[0], *_pair(size)] if size else shape
+
+
+def recording_shape(path: str | None, size: Sequence[int] | int | None = None) -> list[int]:
+    """[3, H, W] of the frames of recordings, read from the first one only.
+
+    Args:
+        path: a recording, or a folder with some in or below it.
+        size: H or [H, W] that frames are scaled to.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not path:
+        raise UserError("data=recordings needs data.path=<a recording, or a folder of some>")
+    if size:
+        return [3, *_pair(size)]
+    for folder, inner, files in os.walk(path):
+        inner.sort()  # the walk goes on in this order
+        if Path(folder).name == "frames" and files:
+            first = next(name for name in files if not name.startswith("."))
+            return list(read_picture(Path(folder) / first).shape)
+    raise UserError(f"data.path={path} holds no recordings; scripts/record.py makes some")
 
 
 def existing(path: str | None) -> Path:

@@ -205,7 +205,7 @@ BAD_INPUT = [
     (["+model.objective.bta=3"], "nearest: 'beta'"),
     (
         ["model/encoder=conv", "data.kind=vector", "data.shape=[64]"],
-        "data that fits: digits, images",
+        "data that fits: atari, digits, images, recordings",
     ),
     (["data=images"], "needs data.path="),
     (["data=images", "data.path=/nowhere"], "/nowhere does not exist"),

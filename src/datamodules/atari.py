@@ -1,0 +1,53 @@
+"""Frames of Atari games, recorded when they are first asked for."""
+
+from pathlib import Path
+from typing import Any
+
+from src.datamodules.recordings import RecordingsDataModule
+from src.recordings import Recording
+from src.recordings.collect import ensure_collected
+
+
+class AtariDataModule(RecordingsDataModule):
+    """Frames of episodes of an ALE game, played by the random policy; what is missing is recorded first.
+
+    Args:
+        env: a game of ale-py, such as ALE/Breakout-v5.
+        episodes: how many.
+        root: where recordings lie.
+        max_steps: of an episode; None plays to its end.
+        collect_seed: of the episodes and of the policy.
+        frame_size: height and width of the recorded pictures.
+        kwargs: see ``RecordingsDataModule``.
+    """
+
+    def __init__(
+        self,
+        env: str,
+        episodes: int,
+        root: str,
+        max_steps: int | None = 1000,
+        collect_seed: int = 0,
+        frame_size: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.env, self.episodes, self.root = env, episodes, Path(root)
+        self.max_steps, self.collect_seed, self.frame_size = max_steps, collect_seed, frame_size
+
+    def prepare_data(self) -> None:
+        """Record what is missing, once for all processes of a machine."""
+        self._collected()
+
+    def _collected(self) -> list[Path]:
+        return ensure_collected(
+            self.env,
+            self.episodes,
+            root=self.root,
+            seed=self.collect_seed,
+            size=self.frame_size,
+            max_steps=self.max_steps,
+        )
+
+    def recordings(self) -> list[Recording]:
+        return [Recording.open(path) for path in self._collected()]
