@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.warm import Parent, WarmProcess
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "model.encoder.out_features=32",
@@ -19,18 +21,35 @@ SMALL = [
 ]
 
 
-class Shell:
-    """Starts the project's commands with ``logs`` in a folder of the test's own."""
+Process = subprocess.Popen[str] | WarmProcess
+PARENT = Parent()
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: list[subprocess.Popen[str]] = []
+
+class Shell:
+    """Starts the project's commands with ``logs`` in a folder of the test's own.
+
+    Args:
+        folder: the test's own.
+        warm: commands are forks of a process that has imported the libraries; else they start from nothing.
+    """
+
+    def __init__(self, folder: Path, warm: bool = True) -> None:
+        self.folder, self.warm = folder, warm
+        self.processes: list[Process] = []
         self.environment = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
 
-    def start(self, *arguments: str, script: str = "run_experiment.py") -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, script: str = "run_experiment.py") -> Process:
         """Start and go on."""
+        started = self._fork if self.warm else self._start
+        self.processes.append(started(script, list(arguments)))
+        return self.processes[-1]
+
+    def _fork(self, script: str, arguments: list[str]) -> Process:
+        return PARENT.start(script, arguments, os.environ | self.environment)
+
+    def _start(self, script: str, arguments: list[str]) -> Process:
         command = [sys.executable, script, *arguments]
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             cwd=ROOT,
             env=os.environ | self.environment,
@@ -40,8 +59,6 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        self.processes.append(process)
-        return process
 
     def __call__(
         self,
@@ -81,6 +98,13 @@ class Shell:
             process.wait()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def parent() -> Iterator[None]:
+    """End what warm commands are forks of."""
+    yield
+    PARENT.close()
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     """The command line with a folder of its own."""
@@ -92,7 +116,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One small finished run, shared; tests must not change it."""
-    one = Shell(tmp_path_factory.mktemp("trained"))
+    one = Shell(tmp_path_factory.mktemp("trained"), warm=False)
     yield one.train(
         "trainer.max_epochs=3",
         "logger=many",
