@@ -421,6 +421,28 @@ def trials() -> tuple[list[str], list[list[str]]]:
     return table()
 
 
+def collecting() -> tuple[list[str], list[list[str]]]:
+    """Episodes of Atari recorded, against emulators that nobody records."""
+    from collecting_benchmark import collecting as table
+
+    return table()
+
+
+def batches() -> tuple[list[str], list[list[str]]]:
+    """Batches of frames from the mapped file of some recordings against the same from memory."""
+    from recordings_benchmark import batches as table
+
+    torch.set_num_threads(1)
+    return table()
+
+
+def opening() -> tuple[list[str], list[list[str]]]:
+    """Opening a recording of 100,000 frames against one of 1,000."""
+    from recordings_benchmark import opening as table
+
+    return table()
+
+
 BENCHMARKS: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
     "training": training,
     "one_process": one_process,
@@ -429,6 +451,9 @@ BENCHMARKS: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
     "zoo": zoo,
     "scaling": scaling,
     "trials": trials,
+    "collecting": collecting,
+    "batches": batches,
+    "opening": opening,
 }
 
 

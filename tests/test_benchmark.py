@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["training", "one_process", "configuration", "geometry", "zoo", "scaling", "trials"]
+NAMES = [
+    "training",
+    "one_process",
+    "configuration",
+    "geometry",
+    "zoo",
+    "scaling",
+    "trials",
+    "collecting",
+    "batches",
+    "opening",
+]
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
@@ -102,6 +113,17 @@ def test_processes_and_trials_are_measured_from_their_runs() -> None:
         "assert abs(float(two) / float(one) - float(ratio)) < 0.02\n"
         "header, rows = j.trials(number=3, alone=1)\n"
         "assert all(float(row[1]) > 0 for row in rows[:3]) and float(rows[-1][-1]) > 0"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_recordings_are_measured_against_memory_and_against_emulators() -> None:
+    code = (
+        "import sys; sys.path[:0] = ['.', 'scripts']\n"
+        "import collecting_benchmark as c, recordings_benchmark as r\n"
+        "for header, rows in (r.batches(200, 8, 2, 4), r.opening(20, 60, 3), c.collecting(2, 2, 2)):\n"
+        "    assert rows and all(len(row) == len(header) for row in rows)"
     )
     done = run_python(code)
     assert done.returncode == 0, done.stderr[-2000:]
