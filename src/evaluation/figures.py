@@ -18,7 +18,7 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
     """Originals x, reconstructions y and their absolute difference, (N, *shape), one column a sample."""
     n = len(x)
     title = (
-        f"Reconstructions of held-out data (MSE of these {n}: {float((x - y).square().mean()):.4f})"
+        f"Reconstructions of held-out data (MSE of these {n}: {float((x - y).square().mean()):.3g})"
     )
     if x.dim() != 4:
         figure = Figure(figsize=(1.6 * n, 2.2), layout="constrained")
@@ -30,7 +30,8 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
         figure.axes[-1].legend(fontsize="x-small")
         figure.suptitle(title)
         return figure
-    figure = Figure(figsize=(1 + 0.8 * n, 3.1), layout="constrained")
+    cell = _cell(x)
+    figure = Figure(figsize=(1 + cell * n, 0.7 + 3 * cell), layout="constrained")
     axes = figure.subplots(3, n, squeeze=False)
     for i in range(n):
         _draw(axes[0, i], x[i])
@@ -49,7 +50,8 @@ def reconstructions(x: Tensor, y: Tensor) -> Figure:
 def samples(x: Tensor) -> Figure:
     """A square of pictures decoded from the prior, (N, *shape)."""
     side = int(np.sqrt(len(x)))
-    figure = Figure(figsize=(0.75 * side, 0.75 * side + 0.4), layout="constrained")
+    cell = _cell(x)
+    figure = Figure(figsize=(cell * side, cell * side + 0.4), layout="constrained")
     for ax, picture in zip(figure.subplots(side, side, squeeze=False).flat, x, strict=False):
         _draw(ax, picture)
     figure.suptitle("Samples z ~ p(z), likelihood mean")
@@ -68,7 +70,8 @@ def traversals(
         information: (D,) of every dimension in ``unit``, told beside each row.
     """
     rows, columns = x.shape[:2]
-    figure = Figure(figsize=(1.4 + 0.7 * columns, 0.72 * rows + 0.9), layout="constrained")
+    cell = _cell(x)
+    figure = Figure(figsize=(1.4 + cell * columns, cell * rows + 0.9), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for r in range(rows):
         for c in range(columns):
@@ -171,10 +174,10 @@ def latent_distributions(z: Tensor, sigma: Tensor, kl: Tensor) -> Figure:
     spread.set(ylabel="posterior mean", title=f"Codes of {len(z)} held-out samples, by dimension")
     spread.legend(frameon=False, fontsize="small", ncols=2)
     width.bar(positions, sigma[:, order].mean(0).numpy(), color=OURS)
-    width.axhline(1, color=ORIGINAL, lw=0.8, ls="--")
-    width.text(len(kl) - 0.5, 1, "prior ", ha="right", va="bottom", fontsize="small")
-    width.set(ylabel="mean posterior σ", xlabel="latent dimension, most informative first", ylim=0)
-    width.set_ylim(0, max(1.2, width.get_ylim()[1]))
+    width.axhline(1, color=ORIGINAL, lw=0.8, ls="--", label="prior")
+    width.set(ylabel="mean posterior σ", xlabel="latent dimension, most informative first")
+    width.set(yscale="log", ylim=(None, 2))
+    width.legend(frameon=False, fontsize="small")
     width.set_xticks(
         positions,
         [str(int(d)) for d in order],
@@ -221,6 +224,11 @@ def loss_curves(
         ax.set(xlabel="step", title=term, ylabel="intensity²" if term == "mse" else "nats")
         ax.legend(frameon=False)
     return figure
+
+
+def _cell(x: Tensor) -> float:
+    """Inches that one sample takes: a frame of a game is nothing at the size of a digit."""
+    return 1.2 if x.shape[-1] > 32 and x.dim() > 2 else 0.78
 
 
 def _draw(ax: Axes, x: Tensor) -> None:

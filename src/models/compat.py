@@ -15,8 +15,17 @@ from src.models.latents import (
     Latent,
     LongitudinalLatent,
 )
-from src.models.objectives import ELBO, AdversarialAutoencoder, FactorVAE, Objective
-from src.models.posteriors import RiemannianGaussian
+from src.models.likelihoods import GaussianLikelihood
+from src.models.likelihoods.base import ScaledLikelihood
+from src.models.networks import BackgroundDecoder
+from src.models.objectives import (
+    ELBO,
+    AdversarialAutoencoder,
+    FactorVAE,
+    ForegroundELBO,
+    Objective,
+)
+from src.models.posteriors import DiagonalGaussian, RiemannianGaussian
 from src.models.priors import (
     ConditionalNormal,
     GaussianProcessPrior,
@@ -231,6 +240,25 @@ RULES = (
         "latents hamiltonian and longitudinal need a prior and a posterior with a density; use model/latent=flat or "
         "sequence",
     ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(latent.decoder, BackgroundDecoder)
+            and not isinstance(latent.likelihood, ScaledLikelihood)
+        ),
+        "decoder background starts at a picture, and this likelihood wants logits or scores; choose "
+        "model/likelihood=gaussian, laplace, student_t or discretised_logistic",
+    ),
+    Rule(
+        lambda latent, objective: (
+            isinstance(objective, ForegroundELBO)
+            and not (
+                isinstance(latent.likelihood, GaussianLikelihood)
+                and latent.likelihood.scale == "optimal"
+            )
+        ),
+        "objective foreground is the Gaussian likelihood at its optimal σ with weights; choose "
+        "model/likelihood=gaussian with model.likelihood.scale=optimal",
+    ),
 )
 
 
@@ -292,6 +320,20 @@ def check_data(
             f"model.likelihood {likelihood.__name__} takes {' or '.join(likelihood.kinds)} data, not '{data['kind']}'; "
             f"data that fits: {', '.join(fitting(likelihood.kinds))}"
         )
+    if model["encoder"].get("out_features", 1) is None and not issubclass(
+        locate(model["posterior"]["_target_"]), DiagonalGaussian
+    ):
+        raise UserError(
+            "model.encoder.out_features=null leaves it to the posterior how many features it takes, which only "
+            "diagonal_gaussian and riemannian can tell; give a number"
+        )
+    for part in ("encoder", "decoder", "objective"):
+        found = locate(model[part]["_target_"])
+        if getattr(found, "needs_background", False) and not data.get("background"):
+            raise UserError(
+                f"model.{part} {found.__name__} learns what moves before a background, and data={data.get('name')} "
+                "has none; data that fits: atari, recordings"
+            )
     if getattr(latent, "condition_key", None) == "label" and not data.get("classes"):
         raise UserError(
             f"model.latent {latent.__name__} needs labels, and data={data.get('name')} names no data.classes; "

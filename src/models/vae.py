@@ -13,6 +13,7 @@ from src.models.compilation import compiled, prepare_to_compile
 from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
 from src.models.meters import EvaluationSums, TermWindow
+from src.models.networks.background import teach
 from src.models.objectives import Terms
 from src.models.optimizers import build_optimizers, known_rule
 from src.models.paths import latent_path
@@ -168,10 +169,10 @@ class VAE(LightningModule):
             super().__setattr__(name, value)
 
     def setup(self, stage: str) -> None:
-        """Tell the objective how many training samples there are."""
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None:
+        """Tell the objective how many training samples there are, and the parts what they learn before a training."""
+        if data := getattr(self.trainer, "datamodule", None):
             self.objective.num_train.fill_(data.num_train)
+            teach(self, data, stage)
 
     def step(self, x: Tensor, c: Tensor | None = None) -> tuple[Draw, Terms]:
         """One draw and its terms."""

@@ -25,7 +25,7 @@ def test_reconstructions(shape):
     x, y = torch.rand(4, *shape), torch.rand(4, *shape)
     figure = figures.reconstructions(x, y)
     found = texts(figure)
-    assert f"MSE of these 4: {(x - y).square().mean():.4f}" in found["title"]
+    assert f"MSE of these 4: {(x - y).square().mean():.3g}" in found["title"]
     if len(shape) == 3:
         assert (
             "original" in found["y"]

@@ -1,6 +1,7 @@
 """Networks: tensors in, tensors out. Sizes come from the data's shape."""
 
 from src.models.networks.amortised_flows import PlanarFlow, RadialFlow
+from src.models.networks.background import BackgroundDecoder, BackgroundEncoder
 from src.models.networks.condition import LabelEmbedding
 from src.models.networks.conv import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from src.models.networks.flows import AutoregressiveFlow, Flow, FlowChain, Inverted, SplineFlow
@@ -8,6 +9,8 @@ from src.models.networks.mlp import MLPDecoder, MLPEncoder
 
 __all__ = [
     "AutoregressiveFlow",
+    "BackgroundDecoder",
+    "BackgroundEncoder",
     "ConvDecoder",
     "ConvEncoder",
     "Flow",

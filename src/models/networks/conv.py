@@ -115,14 +115,14 @@ class ResidualConv(nn.Module):
 
 def picture_encoder(
     shape: Sequence[int],
-    out_features: int,
+    out_features: int | None,
     channels: int,
     largest: int,
     act: str,
     blocks: int,
     name: str,
 ) -> nn.Sequential:
-    """Strided convolutions, ``blocks`` residual blocks a size, one linear layer."""
+    """Strided convolutions, ``blocks`` residual blocks a size, one linear layer; without it for None."""
     c_in, height, width = _picture(shape, name)
     sizes = pyramid(height, width)
     layers: list[nn.Module] = []
@@ -133,29 +133,32 @@ def picture_encoder(
             activation(act),
         ]
         c_in = c_out
-    return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(c_in * prod(sizes[-1]), out_features), activation(act)
-    )
+    layers.append(nn.Flatten())
+    if out_features is not None:
+        layers += [nn.Linear(c_in * prod(sizes[-1]), out_features), activation(act)]
+    return nn.Sequential(*layers)
 
 
 def picture_decoder(
     latent_dim: int,
     shape: Sequence[int],
     parameters: int,
-    width: int,
+    width: int | None,
     channels: int,
     largest: int,
     act: str,
     blocks: int,
     name: str,
 ) -> nn.Sequential:
-    """Two linear layers, then ``picture_encoder`` walked back; the result is (B, P·C, H, W)."""
+    """Two linear layers, one for a width of None, then ``picture_encoder`` walked back: (B, P·C, H, W)."""
     c_image, *picture = _picture(shape, name)
     sizes = pyramid(*picture)[::-1]
     widths = [*_widths(channels, len(sizes) - 1, largest)[::-1], parameters * c_image]
     start = (widths[0], *sizes[0])
-    layers: list[nn.Module] = [nn.Linear(latent_dim, width), activation(act)]
-    layers += [nn.Linear(width, prod(start)), nn.Unflatten(-1, start)]
+    layers: list[nn.Module] = []
+    if width is not None:
+        layers += [nn.Linear(latent_dim, width), activation(act)]
+    layers += [nn.Linear(width or latent_dim, prod(start)), nn.Unflatten(-1, start)]
     for i, (source, goal) in enumerate(zip(sizes, sizes[1:], strict=False)):
         layers += [*(ResidualConv(widths[i], act) for _ in range(blocks)), activation(act)]
         layers += [_up(widths[i], widths[i + 1], source, goal)]
@@ -163,30 +166,37 @@ def picture_decoder(
 
 
 class ConvEncoder(nn.Module):
-    """x (B, C, H, W) → features (B, out_features)."""
+    """x (B, C, H, W) → features (B, out_features); for None the last convolution's own, as many as they are."""
 
     kinds = ("image",)
 
     def __init__(
         self,
         shape: Sequence[int],
-        out_features: int = 256,
+        out_features: int | None = 256,
         channels: int = 32,
         max_channels: int = 256,
         act: str = "relu",
     ) -> None:
         super().__init__()
-        self.out_features = out_features
         self.net = picture_encoder(
             shape, out_features, channels, max_channels, act, 0, "ConvEncoder"
         )
+        sizes = pyramid(*shape[1:])
+        own = _widths(channels, len(sizes) - 1, max_channels)[-1] * prod(sizes[-1])
+        self.out_features = own if out_features is None else out_features
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 
 class ConvDecoder(nn.Module):
-    """z (B, latent_dim) → likelihood parameters (B, P, C, H, W)."""
+    """z (B, latent_dim) → likelihood parameters (B, P, C, H, W).
+
+    Args:
+        width: of a hidden layer before the convolutions; None for none.
+        sigmoid: squash what comes out into [0, 1].
+    """
 
     kinds = ("image",)
 
@@ -195,19 +205,21 @@ class ConvDecoder(nn.Module):
         latent_dim: int,
         shape: Sequence[int],
         parameters: int = 1,
-        width: int = 256,
+        width: int | None = 256,
         channels: int = 32,
         max_channels: int = 256,
         act: str = "relu",
+        sigmoid: bool = False,
     ) -> None:
         super().__init__()
-        self.split = (parameters, shape[0])
+        self.split, self.sigmoid = (parameters, shape[0]), sigmoid
         self.net = picture_decoder(
             latent_dim, shape, parameters, width, channels, max_channels, act, 0, "ConvDecoder"
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.net(z).unflatten(1, self.split)
+        out = self.net(z).unflatten(1, self.split)
+        return out.sigmoid() if self.sigmoid else out
 
 
 class ResNetEncoder(nn.Module):

@@ -3,6 +3,7 @@
 from src.models.objectives.base import Objective, Terms
 from src.models.objectives.critics import VAEGAN, AdversarialAutoencoder, FactorVAE
 from src.models.objectives.elbo import ELBO, Reconstruction
+from src.models.objectives.foreground import ForegroundELBO
 from src.models.objectives.importance import (
     DoublyReparametrised,
     ImportanceWeighted,
@@ -19,6 +20,7 @@ __all__ = [
     "DoublyReparametrised",
     "ELBO",
     "FactorVAE",
+    "ForegroundELBO",
     "ImportanceWeighted",
     "MMDRegularised",
     "MomentMatching",

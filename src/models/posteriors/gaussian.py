@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from src.models.distributions import Delta, bounded, full_precision
+from src.utils.errors import UserError
 
 
 class DiagonalGaussian(nn.Module):
@@ -13,20 +14,43 @@ class DiagonalGaussian(nn.Module):
     still has a gradient.
 
     Args:
-        in_features: width of the encoder's output.
+        in_features: width of the encoder's output; None takes whatever the encoder of the model has.
         dim: latent dimensions.
+        residual: the first ``dim`` features are a first guess of μ, which the head corrects: it starts at 0, with a σ
+            of e⁻³, in which the guess is not lost.
     """
 
     factorised = True
 
-    def __init__(self, in_features: int, dim: int) -> None:
+    def __init__(self, in_features: int | None, dim: int, residual: bool = False) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.residual, self.open = dim, residual, in_features is None
+        if in_features is not None:
+            self._build_head(in_features)
+
+    def borrow_features(self, in_features: int) -> None:
+        """Be told how many features the encoder has; it matters where ``in_features`` was None."""
+        if self.open:
+            self._build_head(in_features)
+
+    def _build_head(self, in_features: int) -> None:
+        dim = self.dim
         self.head = nn.Linear(in_features, 2 * dim)
+        if self.residual and in_features < dim:
+            raise UserError(
+                f"model.posterior.residual=true needs a first guess of each of {dim} latent dimensions, and the "
+                f"encoder has {in_features} features"
+            )
+        if self.residual:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+            nn.init.constant_(self.head.bias[dim:], -3.0)
 
     def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """μ and σ, each (…, dim)."""
         mean, raw = full_precision(self.head(features)).chunk(2, dim=-1)
+        if self.residual:
+            mean = mean + features[..., : self.dim]
         return mean, bounded(raw, 8.0).exp()
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
