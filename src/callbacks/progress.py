@@ -65,9 +65,13 @@ class ProgressLines(Callback):
             if name in trainer.callback_metrics
         ]
         log.info(
-            "epoch %d of %s, step %d: %s",
-            trainer.current_epoch + 1,
-            trainer.max_epochs,
-            trainer.global_step,
+            "epoch %s, step %s: %s",
+            _of(trainer.current_epoch + 1, trainer.max_epochs),
+            _of(trainer.global_step, trainer.max_steps),
             ", ".join(shown),
         )
+
+
+def _of(count: int, limit: int | None) -> str:
+    """``3 of 10``, or ``3`` where nothing limits it."""
+    return f"{count} of {limit}" if limit is not None and limit > 0 else str(count)

@@ -240,7 +240,7 @@ def _progress(trainer: Trainer) -> dict[str, Any]:
     total = min(limit for limit in limits if limit > 0)
     return {
         "epoch": trainer.current_epoch,
-        "max_epochs": trainer.max_epochs,
+        "max_epochs": None if trainer.max_epochs == -1 else trainer.max_epochs,
         "step": step,
         "fraction": min(step / total, 1.0),
     }
