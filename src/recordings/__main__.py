@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from src.recordings.listing import Summary, summaries
 from src.recordings.recording import Recording
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> None:
     showing.add_argument("--out", type=Path, help="the picture; <name>.png without it")
     showing.add_argument("--frames", type=int, default=24, help="how many, evenly spread")
     given = parser.parse_args(arguments)
+    # Somebody else's metadata may hold what no encoding knows.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if given.command == "show":
         show(given.path, given.out, given.frames)
     else:
@@ -48,7 +51,7 @@ def list_all(root: Path) -> None:
     columns = "robot", "session", "observations", "actions", "seconds", "frame", "state", "warnings"
     table = Table(*columns)
     for summary in found:
-        table.add_row(*_row(summary))
+        table.add_row(*map(Text, _row(summary)))  # no markup, whatever a robot is called
     _console().print(table)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from src.recordings.environments.world import Start, World
 from src.recordings.files import explained
 from src.recordings.images import ImageFormat, ending
 from src.recordings.meter import Meter
-from src.recordings.playing import Player, play, session_path
+from src.recordings.playing import Player, play
 from src.recordings.policies import Policy, policy_of
 from src.recordings.writer import RecordingWriter
 from src.utils.errors import UserError
@@ -60,11 +60,10 @@ class Plan:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        least = {"seed": 0, "max_steps": 1, "num_envs": 1}
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise UserError(f"{name}={value} is less than {smallest}")
+        _check_whole("seed", self.seed, 0)
+        for name in ("max_steps", "num_envs"):
+            if (value := getattr(self, name)) is not None:
+                _check_whole(name, value, 1)
         ending(self.image_format)
         if self.game.rom:
             self.env_args = atari.settings(dict(self.env_args))
@@ -97,22 +96,21 @@ class Plan:
 
     def record(self, numbers: Sequence[int], episodes: int) -> list[Path]:
         """Record the episodes of these ``numbers``, out of ``episodes``; returns their directories."""
-        folder = self.root / self.game.robot
         worlds = [self._world() for _ in range(self._beside(len(numbers)))]
         first = worlds[0]
         self.policy.bind(self.game, first.num_actions, first.meanings, episodes)
-        stamp = _unused_stamp(folder)
-        meta = self._meta(first)
+        # To the microsecond: others may begin this second.
+        stamp = f"{datetime.now():%Y%m%d_%H%M%S_%f}"
+        folder = self.root / self.game.robot
+        paths = {number: folder / f"session_{stamp}_ep{number:05d}" for number in numbers}
         actions = [{"action": number} for number in range(first.num_actions)]
+        meta = self._meta(first)
 
         def begin(number: int, start: Start) -> RecordingWriter:
             own = {"episode_index": number, **start._asdict(), "episode_end": None}
+            robot, form = self.game.robot, self.image_format
             return RecordingWriter(
-                session_path(folder, stamp, number),
-                self.game.robot,
-                actions,
-                image_format=self.image_format,
-                meta=meta | own,
+                paths[number], robot, actions, image_format=form, meta=meta | own
             )
 
         players = [
@@ -125,7 +123,7 @@ class Plan:
         finally:
             for player in players:
                 player.close()
-        return [session_path(folder, stamp, number) for number in numbers]
+        return [*paths.values()]
 
     def _world(self) -> World:
         if self.game.rom and self.size:
@@ -191,8 +189,7 @@ def plan_of(
     Raises:
         UserError: there is no such environment or policy, or a number is not possible.
     """
-    if episodes < 1:
-        raise UserError(f"episodes={episodes} leaves nothing to record")
+    _check_whole("episodes", episodes, 1)
     chosen = policy_of(policy) if isinstance(policy, str) else policy
     return Plan(identify(env), chosen, Path(root), seed, _pair(size), max_steps, **settings)
 
@@ -200,18 +197,17 @@ def plan_of(
 def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise UserError(f"size={size} must be one number from 1, or height and width")
+    sides = [*size] if isinstance(size, Sequence) else [size, size]
+    if len(sides) != 2:
+        raise UserError(f"size={size} must be one number, or height and width")
+    for side in sides:
+        _check_whole("size", side, 1)
     return sides[0], sides[1]
 
 
-def _unused_stamp(folder: Path) -> str:
-    """Now, or the first second after it of which ``folder`` holds no recording."""
-    moment = datetime.now()
-    while any(folder.glob(f"session_{moment:%Y%m%d_%H%M%S}_*")):
-        moment += timedelta(seconds=1)
-    return f"{moment:%Y%m%d_%H%M%S}"
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if type(value) is not int or value < least:  # True is a number to Python
+        raise UserError(f"{name}={value} must be a whole number from {least}")
 
 
 @contextmanager

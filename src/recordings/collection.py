@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.recordings.events import META_FILE
 from src.recordings.listing import find_recordings
+from src.recordings.recording import meta_of
 
 
 def missing_episodes(root: Path, collection: Mapping[str, Any], episodes: int) -> list[int]:
@@ -30,11 +30,7 @@ def key(collection: Mapping[str, Any]) -> str:
 
 def read_meta(recording: Path) -> dict[str, Any]:
     """The metadata of a recording; empty where there is none that can be read."""
-    try:
-        meta = json.loads((recording / META_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # such as of a process that was killed just then
-        return {}
-    return meta if isinstance(meta, dict) else {}
+    return meta_of(recording)[0]
 
 
 def _found(root: Path, collection: Mapping[str, Any]) -> dict[int, Path]:

@@ -38,8 +38,6 @@ def _play(cfg: Any) -> None:
             "policy=none plays nothing; choices: random, dwell, cyclic, constant, replay"
         )
     episodes = 10 if cfg.episodes is None else cfg.episodes
-    if not isinstance(episodes, int):
-        raise UserError(f"episodes={episodes} must be a number; only from=lerobot takes a list")
     plan = plan_of(
         cfg.env,
         episodes,
@@ -62,21 +60,21 @@ def _play(cfg: Any) -> None:
             file=sys.stderr,
         )
         sys.exit(130)
-    seconds = time.perf_counter() - began
-    steps = [read_meta(path)["episode_steps"] for path in paths]
+    _tell(paths, missing, time.perf_counter() - began)
+
+
+def _tell(paths: list[Path], missing: set[int], seconds: float) -> None:
+    """Where the episodes lie, how many frames they are, how fast they were recorded, and how they went."""
+    told = [read_meta(path) for path in paths]
+    steps = [meta["episode_steps"] for meta in told]
     new = sum(count + 1 for number, count in enumerate(steps) if number in missing)
-    print(plan.root / plan.game.robot)
+    print(paths[0].parent)
     print(
         f"{len(paths)} episodes, {sum(steps) + len(paths)} frames; "
         f"{len(missing)} episodes recorded now" + (f", {new / seconds:.0f} frames/s" if new else "")
     )
-    print(_rewards(paths))
-
-
-def _rewards(paths: list[Path]) -> str:
-    """The mean reward of an episode and its standard deviation."""
-    returns = [read_meta(path)["episode_return"] for path in paths]
-    return f"reward of an episode: {fmean(returns):.2f} ± {pstdev(returns):.2f} (n = {len(paths)})"
+    returns = [meta["episode_return"] for meta in told]
+    print(f"reward of an episode: {fmean(returns):.2f} ± {pstdev(returns):.2f} (n = {len(paths)})")
 
 
 def _convert(cfg: Any, source: str) -> None:

@@ -21,11 +21,8 @@ COLUMNS: dict[str, tuple[str, Any]] = {
     "steps": ("events", np.int64),
     "times": ("events", np.float64),
     "is_action": ("events", np.bool_),
-    "shards": (
-        "events",
-        np.int64,
-    ),  # index of the event's shard, and the byte that its line begins at
-    "offsets": ("events", np.int64),
+    "shards": ("events", np.int64),  # index of the shard that holds the event's line
+    "offsets": ("events", np.int64),  # the byte that the line begins at
     "observations": ("observations", np.int64),
     "actions_before": ("observations", np.int64),
     "ends_before": ("observations", np.int64),  # how many episodes have ended before
@@ -130,9 +127,8 @@ def _events(shard: Path, warnings: _Warnings) -> Iterator[tuple[int, Event]]:
         offset += len(line) + 1
 
 
-_DECODER = (
-    json.JSONDecoder()
-)  # json.loads looks for the encoding of each line first, which takes as long again
+# json.loads looks for the encoding of each line first, which takes as long again.
+_DECODER = json.JSONDecoder()
 
 
 def parse(line: bytes) -> Event:
@@ -172,7 +168,7 @@ class _Frames:
         folder, _, name = frame_path.rpartition("/")
         if folder == FRAMES:
             return name in self.names
-        return escapes(frame_path) or (self.path / frame_path).is_file()
+        return escapes(frame_path) or os.path.isfile(self.path / frame_path)
 
 
 def escapes(frame_path: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from src.recordings.events import COLUMNS, FRAMES, META_FILE, Table, read_table, shard_files
+from src.recordings.events import COLUMNS, FRAMES, META_FILE, SHARD, Table, read_table, shard_files
 from src.recordings.files import replacing, shown
 from src.utils.errors import UserError
 
@@ -46,9 +46,8 @@ def index_of(path: Path, action_space: list[dict[str, Any]] | None) -> Index:
     file = path / CACHE / FILE
     if found := _mapped(file, path):
         return found
-    with suppress(
-        OSError
-    ):  # told when the index cannot be written; before the mark, which it would change
+    # Before the mark, which it would change; where it cannot be done, that is told when the index is written.
+    with suppress(OSError):
         file.parent.mkdir(exist_ok=True)
     try:
         return _built(file, path, action_space)
@@ -82,9 +81,8 @@ def _mark(path: Path, shards: list[str]) -> list[Any]:
     Files that come, go or are replaced change their directory, and only the last shard grows; a shard before it that
     is written over in place is not noticed.
     """
-    following = (
-        path / f"events_shard_{len(shards):03d}.jsonl"
-    )  # within a tick of the directory's clock
+    # The directory's own time does not tell of one that came within a tick of its clock.
+    following = path / f"events_shard_{len(shards):03d}.jsonl"
     watched = [path, path / FRAMES, path / META_FILE, following]
     return [VERSION, *map(_changed, [*watched, *(path / name for name in shards[-1:])])]
 
@@ -124,14 +122,16 @@ def _mapped(file: Path, path: Path) -> Index | None:
             line = opened.readline()
             content = np.memmap(opened, np.uint8, mode="r").view(np.ndarray)
         header = json.loads(line)
-        if header["mark"] != _mark(path, header["shards"]):
+        shards = header["shards"]
+        # The index of somebody else's recording opens no file that is not one of its shards.
+        if not all(map(SHARD.fullmatch, shards)) or header["mark"] != _mark(path, shards):
             return None
         columns, end = _columns(content, header["lengths"], len(line))
         if end + 1 != len(content):
             return None
         table = Table(columns, header["action_set"], header["warnings"])
-        return Index(table, header["shards"], header["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Index(table, shards, header["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

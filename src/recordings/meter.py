@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,12 +39,7 @@ class Meter:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.update(self._task, completed=self.done, speed=self._speed())
         self._bar.stop()
         if self._lines:
@@ -62,13 +56,9 @@ class Meter:
             if self._lines:
                 self._line()
 
-    @property
-    def frames_per_second(self) -> float:
-        """Since the beginning."""
-        return self.frames / max(time.perf_counter() - self._began, 1e-9)
-
     def _speed(self) -> str:
-        return f"{self.frames} frames, {self.frames_per_second:.0f}/s"
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        return f"{self.frames} frames, {self.frames / seconds:.0f}/s"
 
     def _line(self) -> None:
         assert self._lines is not None

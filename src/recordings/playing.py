@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ from src.recordings.environments.world import Start, Step, World
 from src.recordings.policies import Policy
 from src.recordings.writer import RecordingWriter
 
-# Part of what an episode's number means: with others, the same numbers would be other episodes.
-STREAMS = 8
-LONGEST = 64  # resets that the last episode of a stream takes when it is recorded alone
+# Episodes in a row that share a seed, where a reset is quicker than a seed. Part of what an episode's number means.
+TOGETHER = 16
 
 
 class Player:
@@ -44,7 +42,7 @@ class Player:
 
     def start(self, number: int, aside: Executor) -> None:
         """Begin an episode; the environment may be reset ``aside``, while others play."""
-        own, policy_seed = starts(self._seed, number, self.is_seeded)
+        own, policy_seed = starts(self._seed, number, self._world.is_seeded)
         start = self._policy.start(number) or own
         self._policy.reset(policy_seed, number)
         self._steps, self._return = 0, 0.0
@@ -59,11 +57,6 @@ class Player:
     def is_ready(self) -> bool:
         """Whether ``advance`` need not wait for a reset."""
         return self._reset is None or self._reset.done()
-
-    @property
-    def is_seeded(self) -> bool:
-        """Whether every episode has a seed of its own."""
-        return self._world.is_seeded
 
     def advance(self) -> bool:
         """Receive a frame, send the next action, write while the environment works; False when the episode is over."""
@@ -110,54 +103,28 @@ class Player:
         self._writer = None
 
 
-class _Queues:
-    """The numbers to be played, by streams."""
-
-    def __init__(self, numbers: Sequence[int], is_seeded: bool) -> None:
-        self._left: dict[int, deque[int]] = {}
-        self._of: dict[Player, int] = {}
-        for number in numbers:
-            self._left.setdefault(place(number, is_seeded)[0], deque()).append(number)
-
-    def next(self, player: Player) -> int | None:
-        """The next number of the player's stream; else of one that nobody plays; else of any."""
-        stream = self._of.pop(player, None)
-        if stream not in self._left:
-            taken = {*self._of.values()}
-            stream = next((one for one in self._left if one not in taken), None)
-        if stream is None:
-            stream = next(iter(self._left), None)
-        if stream is None:
-            return None
-        self._of[player] = stream
-        number = self._left[stream].popleft()
-        if not self._left[stream]:
-            del self._left[stream]
-        return number
-
-
 def play(
     players: Sequence[Player], numbers: Sequence[int], told: Callable[[int, int], Any]
 ) -> None:
-    """Play the episodes of these numbers, each by the first player that is free, and tell of (frames, episodes) ended.
+    """Play the episodes of these numbers, each by one player, and tell of (frames, episodes) ended.
 
-    An episode does not depend on who plays it, nor on when: a player that is free takes the next number, and as every
-    number is played to its end, short episodes are not preferred.
+    An episode does not depend on who plays it, nor on when, and as every number is played to its end, short episodes
+    are not preferred.
 
     Raises:
         KeyboardInterrupt: somebody wanted it to end; the open episodes were closed without an end.
     """
-    queues = _Queues(numbers, players[0].is_seeded)
+    left: dict[Player, deque[int]] = {player: deque() for player in players}
+    left[players[0]].extend(numbers)
     busy: list[Player] = []
     try:
         with ThreadPoolExecutor(len(players)) as aside:
-            for player in players:
-                busy += [player] if _start(player, queues, aside) else []
+            busy += [player for player in players if _start(player, left, aside)]
             while busy:
                 for player in [one for one in busy if one.is_ready] or busy[:1]:
                     is_on = player.advance()
                     told(1, 0 if is_on else 1)
-                    if not is_on and not _start(player, queues, aside):
+                    if not is_on and not _start(player, left, aside):
                         busy.remove(player)
     except BaseException as error:  # whatever it is goes on; this only lets go of open files
         for player in busy:
@@ -165,21 +132,10 @@ def play(
         raise
 
 
-def place(number: int, is_seeded: bool) -> tuple[int, int]:
-    """The stream that an episode belongs to, whose episodes share a seed, and its place there.
-
-    Neighbours belong to different streams, so that players beside each other each have one.
-    """
-    if is_seeded:
-        return number, 0
-    block, rest = divmod(number, STREAMS * LONGEST)
-    return block * STREAMS + rest % STREAMS, rest // STREAMS
-
-
 def starts(seed: int, number: int, is_seeded: bool) -> tuple[Start, int]:
     """How an episode's environment is reset, and its policy's seed; unrelated to those of any other ``seed``."""
-    stream, resets = place(number, is_seeded)
-    return Start(_drawn(seed, 0, stream), resets), _drawn(seed, 1, number)
+    shared, resets = (number, 0) if is_seeded else divmod(number, TOGETHER)
+    return Start(_drawn(seed, 0, shared), resets), _drawn(seed, 1, number)
 
 
 def _drawn(*words: int) -> int:
@@ -187,15 +143,12 @@ def _drawn(*words: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 
 
-def _start(player: Player, queues: _Queues, aside: Executor) -> bool:
-    """Begin the next episode; False when none is left."""
-    number = queues.next(player)
-    if number is None:
+def _start(player: Player, left: dict[Player, deque[int]], aside: Executor) -> bool:
+    """Begin the player's next episode, or one of whoever has most of them left; False when there is none."""
+    mine, most = left[player], max(left.values(), key=len)
+    if not mine:  # the later half, in one piece: neighbours share a seed
+        mine.extendleft([most.pop() for _ in range((len(most) + 1) // 2)])
+    if not mine:
         return False
-    player.start(number, aside)
+    player.start(mine.popleft(), aside)
     return True
-
-
-def session_path(folder: Path, stamp: str, number: int) -> Path:
-    """Where the recording of an episode lies."""
-    return folder / f"session_{stamp}_ep{number:05d}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,10 +93,11 @@ class Dwell(Policy):
     max_dwell: int = 8
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_dwell <= self.max_dwell:
+        bounds = (self.min_dwell, self.max_dwell)
+        if not all(type(bound) is int for bound in bounds) or not 1 <= bounds[0] <= bounds[1]:
             raise UserError(
                 f"policy.min_dwell={self.min_dwell} and policy.max_dwell={self.max_dwell} leave no number of steps; "
-                "1 ≤ min_dwell ≤ max_dwell"
+                "give whole numbers, 1 ≤ min_dwell ≤ max_dwell"
             )
 
     def reset(self, seed: int, episode: int = 0) -> None:
@@ -126,9 +126,11 @@ class Cyclic(Policy):
     sequence: Sequence[int] = (0, 1)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.sequence, Sequence) or not self.sequence:
+            raise UserError(
+                f"policy.sequence={self.sequence} holds no action; give some, as in [0,1]"
+            )
         self.sequence = [*self.sequence]  # a config's own kind of list is no JSON
-        if not self.sequence:
-            raise UserError("policy.sequence=[] holds no action")
 
     def reset(self, seed: int, episode: int = 0) -> None:
         self._step = 0
@@ -177,7 +179,7 @@ class Replay(Policy):
     def __post_init__(self) -> None:
         if not self.path:
             raise UserError("policy=replay needs policy.path=<a recording, or a folder of some>")
-        self._found = find_recordings(Path(self.path))
+        self._found = find_recordings(str(self.path))
         if not self._found:
             raise UserError(f"policy.path={self.path} holds no recordings")
         self._actions: list[list[int]] = []
@@ -194,7 +196,8 @@ class Replay(Policy):
         """Read the actions of as many recordings as there shall be episodes."""
         if episodes > len(self._found):
             raise UserError(
-                f"policy.path={self.path} holds {len(self._found)} recordings for {episodes} episodes"
+                f"policy.path={self.path} holds {len(self._found)} recordings for {episodes} episodes; "
+                f"give episodes={len(self._found)}"
             )
         opened = [Recording.open(path) for path in self._found[:episodes]]
         self._actions = [_actions(one, game) for one in opened]

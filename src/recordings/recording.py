@@ -1,6 +1,7 @@
 """Reading a recording, whoever wrote it and however it ended."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Recording:
     def __init__(self, path: Path) -> None:
         _check_is_recording(path)
         self.path, self.name = path, path.resolve().name
-        self.meta, warnings = _read_meta(path)
+        self.meta, warnings = meta_of(path)
         index = index_of(path, _action_space(self.meta))
         table, self._shards, self.fingerprint = index.table, index.shards, index.fingerprint
         for column in table.columns.values():
@@ -108,7 +109,8 @@ class Recording:
         event = int(self.observations[index])
         text = str(self.event(event)["data"].get("frame_path"))
         inside = self.path.resolve()
-        if escapes(text) or not (self.path / text).resolve().is_relative_to(inside):
+        # Not Path.resolve, which does not bear links that go in a circle.
+        if escapes(text) or not Path(os.path.realpath(inside / text)).is_relative_to(inside):
             raise UserError(
                 f"frame_path {text!r} of event {event} of {self.path} leads out of the recording"
             )
@@ -161,7 +163,7 @@ def _robot(name: str) -> str | None:
 
 
 def _check_is_recording(path: Path) -> None:
-    if (path / META_FILE).is_file() or shard_files(path):
+    if os.path.isfile(path / META_FILE) or shard_files(path):
         return
     if path.is_dir():
         raise UserError(
@@ -173,7 +175,8 @@ def _check_is_recording(path: Path) -> None:
     raise UserError(f"{path} does not exist{nearest(path.name, there)}")
 
 
-def _read_meta(path: Path) -> tuple[dict[str, Any], list[str]]:
+def meta_of(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """A recording's metadata, empty where it cannot be read; and what is to be said of it."""
     try:
         meta = json.loads((path / META_FILE).read_bytes())
     except FileNotFoundError:

@@ -119,9 +119,7 @@ class RecordingWriter:
     def abandon(self) -> None:
         """Let go of the recording without an end; what was written stays readable."""
         self._is_open = False
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._go_on_in(-1)
 
     def __enter__(self) -> "RecordingWriter":
         return self
@@ -202,11 +200,15 @@ class RecordingWriter:
     def _next_shard(self) -> None:
         number = self._meta["total_shards"]
         shard = self.path / f"events_shard_{number:03d}.jsonl"
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = os.open(shard, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self._go_on_in(os.open(shard, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666))
         self._meta["total_shards"] = number + 1
         self._write_meta()
+
+    def _go_on_in(self, file: int) -> None:
+        """Another file for the events; none is closed twice, for its number may be somebody else's by then."""
+        old, self._file = self._file, file
+        if old >= 0:
+            os.close(old)
 
     def _write_meta(self) -> None:
         with replacing(self.path / META_FILE) as file:

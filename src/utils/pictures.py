@@ -4,6 +4,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def picture_shape(path: str | None, size: Sequence[int] | int | None = None) -> 
     else:
         array = next(iter(read_arrays(source).values()))
         shape = list(as_chw(array[:1], source).shape[1:])
-    return [shape[0], *_pair(size)] if size else shape
+    return [shape[0], *pair(size)] if size else shape
 
 
 def recording_shape(path: str | None, size: Sequence[int] | int | None = None) -> list[int]:
@@ -52,12 +53,13 @@ def recording_shape(path: str | None, size: Sequence[int] | int | None = None) -
     if not path:
         raise UserError("data=recordings needs data.path=<a recording, or a folder of some>")
     if size:
-        return [3, *_pair(size)]
+        return [3, *pair(size)]
     for folder, inner, files in os.walk(path):
-        inner.sort()  # the walk goes on in this order
-        if Path(folder).name == "frames" and files:
-            first = next(name for name in files if not name.startswith("."))
-            return list(read_picture(Path(folder) / first).shape)
+        # The walk goes on in this order, past caches and what is half converted.
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        shown = [name for name in files if not name.startswith(".")]
+        if Path(folder).name == "frames" and shown:
+            return list(read_picture(Path(folder) / shown[0]).shape)
     raise UserError(f"data.path={path} holds no recordings; scripts/record.py makes some")
 
 
@@ -94,7 +96,7 @@ def read_picture(path: Path, size: Sequence[int] | int | None = None) -> np.ndar
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
             picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
             if size:
-                height, width = _pair(size)
+                height, width = pair(size)
                 picture = picture.resize((width, height), Image.Resampling.BOX)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
@@ -156,5 +158,32 @@ def as_chw(array: np.ndarray, source: Path) -> np.ndarray:
     return np.rint(array * 255).astype(np.uint8)
 
 
-def _pair(size: Sequence[int] | int) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+def pair(size: Sequence[int] | int, name: str = "data.size") -> tuple[int, int]:
+    """(H, W) of one number or two.
+
+    Raises:
+        UserError: ``name`` is neither.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size) if size else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise UserError(f"{name}={size} must be one number from 1, or height and width")
+    return sides[0], sides[1]
+
+
+def pyramid(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
+    """Picture sizes from (height, width) downwards, each side halved (rounded down) at every step."""
+    sizes = [(height, width)]
+    while max(sizes[-1]) > smallest and min(sizes[-1]) >= 4:
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    return sizes
+
+
+def conv_features(shape: Sequence[int], channels: int, largest: int) -> int:
+    """How many numbers are left of a picture at the end of its ``pyramid``, channels doubled on the way.
+
+    Of what is no picture 0: a config is composed before data that do not fit its networks are refused.
+    """
+    if len(shape) != 3:
+        return 0
+    sizes = pyramid(*shape[1:])
+    return min(channels * 2 ** max(len(sizes) - 2, 0), largest) * prod(sizes[-1])

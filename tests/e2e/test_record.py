@@ -32,7 +32,7 @@ def test_recording_from_the_command_line(shell, tmp_path: Path) -> None:
     [
         ([], "env=ALE/Breakout-v5"),
         (["env=pong", "policy=none"], "policy=none"),
-        (["env=pong", "episodes=[1,2]"], "must be a number"),
+        (["env=pong", "episodes=[1,2]"], "episodes=.1, 2. must be a whole number"),
         (["from=lerobit"], "nearest: 'lerobot'"),
         (["from=lerobot"], "needs path="),
         (["from=lerobot", "path=/nowhere"], "/nowhere"),
@@ -44,6 +44,12 @@ def test_what_is_missing_is_asked_for(overrides: list[str], message: str, tmp_pa
         cfg = compose("record", overrides=[*overrides, f"root={tmp_path}"])
     with pytest.raises(UserError, match=message):
         record(cfg)
+
+
+def test_the_root_is_below_the_houses_data_directory() -> None:
+    with initialize_config_dir(str(CONF)):
+        assert compose("record").root == "data/recordings"
+        assert compose("record", overrides=["paths.data_dir=/x"]).root == "/x/recordings"
 
 
 def test_a_second_command_records_what_is_missing(

@@ -53,6 +53,15 @@ def test_the_list_tells_what_is_there(root, capsys):
     ]
 
 
+def test_odd_names_of_others_are_listed_and_shown(root, capsys):
+    with RecordingWriter(root / "x/session_[1]", "[/red]\ud800") as writer:
+        writer.observe(np.zeros((4, 4, 3), np.uint8))
+    main(["list", str(root)])
+    assert "session_[1]" in (told := capsys.readouterr().out) and "[/red]" in told
+    main(["show", str(root / "x/session_[1]"), "--out", str(root / "x.png")])
+    assert "\\ud800" in capsys.readouterr().out
+
+
 def test_the_default_root_and_an_empty_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="data/recordings does not exist.*record.py"):

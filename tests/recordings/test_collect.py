@@ -13,6 +13,7 @@ from src.recordings.collect import collect, ensure_collected, plan_of
 from src.recordings.environments import register_environments
 from src.recordings.playing import starts
 from src.recordings.policies import Constant, Dwell, Replay
+from src.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,9 +53,9 @@ def test_a_recording_is_what_gymnasium_shows(tmp_path: Path) -> None:
 
 
 def test_an_atari_recording_is_what_ale_py_shows(tmp_path: Path) -> None:
-    plan = plan_of("breakout", 10, root=tmp_path, max_steps=None, num_envs=2, progress=False)
-    paths = plan.record([0, 8, 9], 10)
-    for number, resets, path in zip([0, 8, 9], [0, 1, 1], paths, strict=True):
+    plan = plan_of("breakout", 17, root=tmp_path, max_steps=None, num_envs=2, progress=False)
+    paths = plan.record([0, 2, 16], 17)
+    for number, resets, path in zip([0, 2, 16], [0, 2, 0], paths, strict=True):
         one = Recording.open(path)
         assert (one.meta["episode_index"], one.meta["resets"]) == (number, resets)
         env = AtariVectorEnv(
@@ -87,13 +88,13 @@ def test_an_atari_recording_is_what_ale_py_shows(tmp_path: Path) -> None:
 def test_an_episode_is_the_same_whoever_plays_beside_it(sticky: float, tmp_path: Path) -> None:
     kept: list[Any] = []
     settings = {"repeat_action_probability": sticky}
-    for beside, numbers in ((1, [0, 8, 16]), (3, [0, 8, 16]), (1, [16])):
-        plan = plan_of("seaquest", 17, root=tmp_path, max_steps=40, env_args=settings)
+    for beside, numbers in ((1, [0, 1, 3, 17]), (2, [0, 1, 3, 17]), (4, [0, 1, 3, 17]), (1, [17])):
+        plan = plan_of("seaquest", 18, root=tmp_path, max_steps=40, env_args=settings)
         plan.num_envs, plan.progress = beside, False
-        kept.append([content(path) for path in plan.record(numbers, 17)])
-    assert kept[0] == kept[1]
-    assert kept[0][2:] == kept[2]
-    assert len({one[0] for one in kept[0]}) == 3
+        kept.append([content(path) for path in plan.record(numbers, 18)])
+    assert kept[0] == kept[1] == kept[2]
+    assert kept[0][3:] == kept[3]
+    assert len({one[0] for one in kept[0]}) == 4
 
 
 def test_every_episode_has_a_start_of_its_own() -> None:
@@ -136,6 +137,44 @@ def test_frames_of_any_environment_are_scaled(tmp_path: Path) -> None:
     assert frames(Recording.open(path)).shape == (2, 56, 56, 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*share an object")
+def test_an_environment_of_somebodys_module_may_draw_into_the_same_array_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counting_world.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    world = "counting_world:Counting-v0"
+    asked: dict[str, Any] = {"root": tmp_path, "max_steps": 3, "progress": False}
+    (path,) = collect(world, 1, env_args={"first": 5}, **asked)
+    assert frames(Recording.open(path))[:, 0, 0, 0].tolist() == [5, 6, 7, 8]
+    with pytest.raises(UserError, match="nearest: 'first'"):
+        collect(world, 1, env_args={"frist": 5}, **asked)
+
+
+COUNTING = """
+import gymnasium
+import numpy as np
+
+class Counting(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 255, (4, 4, 3), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, first=0):
+        self.first, self.frame = first, np.zeros((4, 4, 3), np.uint8)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.frame[:] = self.first
+        return self.frame, {}
+
+    def step(self, action):
+        self.frame += 1
+        return self.frame, 0.0, False, False, {}
+
+gymnasium.register(id="Counting-v0", entry_point="counting_world:Counting")
+"""
+
+
 def mini(root: Path, episodes: int, **settings: Any) -> list[Path]:
     return ensure_collected(
         "MiniBreakout-v0", episodes, root=root, max_steps=6, progress=False, **settings
@@ -169,8 +208,8 @@ def test_another_seed_policy_size_or_setting_is_another_collection(
 
 
 def test_a_replay_shows_the_recorded_frames_again(tmp_path: Path) -> None:
-    plan = plan_of("seaquest", 9, root=tmp_path / "a", max_steps=15, progress=False)
-    (original,) = plan.record([8], 9)
+    plan = plan_of("seaquest", 2, root=tmp_path / "a", max_steps=15, progress=False)
+    (original,) = plan.record([1], 2)
     policy = Replay(str(original))
     again = collect("seaquest", 1, policy=policy, root=tmp_path / "b", progress=False)
     assert Recording.open(again[0]).meta["resets"] == 1

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,35 @@ def test_two_processes_that_ask_at_once_record_once(tmp_path: Path) -> None:
     assert len(find_recordings(tmp_path)) == 3
 
 
+def test_collections_that_begin_at_once_do_not_meet(tmp_path: Path) -> None:
+    def recorded(seed: int) -> Path:
+        return collect("MiniBreakout-v0", 1, root=tmp_path, seed=seed, max_steps=2, progress=False)[
+            0
+        ]
+
+    with ThreadPoolExecutor(6) as pool:
+        paths = [*pool.map(recorded, range(6))]
+    starts = [(Recording.open(path).meta["collection"]["seed"]) for path in paths]
+    assert starts == [*range(6)] and len({*paths}) == 6
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"episodes": 0}, "episodes=0"),
         ({"env": "CartPole-v1"}, "shows no pictures"),
         ({"env": "brekout"}, "nearest: 'breakout'"),
+        ({"episodes": [0, 3]}, "episodes="),
         ({"seed": -1}, "seed=-1"),
+        ({"seed": None}, "seed=None"),
+        ({"seed": 0.5}, "seed=0.5 must be a whole number from 0"),
+        ({"max_steps": "many"}, "max_steps=many"),
         ({"max_steps": 0}, "max_steps=0"),
         ({"num_envs": 0}, "num_envs=0"),
         ({"size": 0}, "size=0"),
         ({"size": [1, 2, 3]}, "size="),
+        ({"size": "big"}, "size="),
+        ({"size": 6.5}, "size=6.5"),
         ({"image_format": "gif"}, "image_format=gif"),
         ({"policy": "rondom"}, "'random'"),
         ({"policy": Constant(4), "env": "breakout"}, "ALE/Breakout-v5 has 0 to 3"),

@@ -167,6 +167,13 @@ def test_a_link_out_of_the_recording_is_refused(session):
         Recording.open(path).frames()
 
 
+def test_a_link_that_goes_in_a_circle_is_named(session):
+    path = session([line(7)], frames=1)
+    os.symlink("frame_000007.png", path / "frames/frame_000007.png")
+    with pytest.raises(UserError, match="frame_000007.png cannot be read"):
+        Recording.open(path).frame(0)
+
+
 def test_a_frame_that_is_no_picture_is_named(session):
     path = session(O_A_O)
     (path / "frames/frame_000002.png").write_bytes(b"\x89PNG")
@@ -222,13 +229,31 @@ def test_the_second_opening_reads_the_index_and_finds_the_same(session, monkeypa
     assert columns(found) == first and found.event(3)["data"] == {"action": 9}
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}\n", b"\x80\x04pickle", None])
+@pytest.mark.parametrize("damage", [b"", b"{}\n", b"\x80\x04pickle", b"[" * 200_000, None])
 def test_a_damaged_index_is_built_anew(session, damage):
     path = session(O_A_O)
     first = columns(Recording.open(path))
     index = path / ".cache/index.bin"
     index.write_bytes(index.read_bytes()[:-9] if damage is None else damage)
     assert columns(Recording.open(path)) == first and Recording.open(path).warnings == ()
+
+
+def test_an_index_that_leads_out_of_the_recording_is_not_believed(session):
+    path = session(O_A_O)
+    first = columns(Recording.open(path))
+    (path.parent / "secret").write_text(line(0, secret="1234"))
+    index = path / ".cache/index.bin"
+    header, rest = index.read_bytes().split(b"\n", 1)
+    told = json.loads(header)
+    told["shards"] = ["../secret"]
+    # The mark that would be right for it: nothing but the last shard's own part differs.
+    status = os.stat(path.parent / "secret")
+    told["mark"][-1] = [status.st_mtime_ns, status.st_size]
+    forged = json.dumps(told).encode() + b"\n"
+    columns_of = rest[-(len(header) + 1) % 64 :]  # without what fills the header's last 64 bytes
+    index.write_bytes(forged + bytes(-len(forged) % 64) + columns_of)
+    found = Recording.open(path)
+    assert columns(found) == first and "secret" not in found.event(0)["data"]
 
 
 def test_without_a_place_for_the_index_it_is_told(session):

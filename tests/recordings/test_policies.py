@@ -2,6 +2,7 @@
 
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,15 +56,16 @@ def test_an_action_outside_the_space_is_refused(policy: Policy) -> None:
         policy.bind(DOT, 4)
 
 
-@pytest.mark.parametrize(("least", "most"), [(0, 3), (4, 3)])
-def test_a_dwell_without_a_length_is_refused(least: int, most: int) -> None:
+@pytest.mark.parametrize(("least", "most"), [(0, 3), (4, 3), ("some", 3), (1.5, 3)])
+def test_a_dwell_without_a_length_is_refused(least: Any, most: int) -> None:
     with pytest.raises(UserError, match="min_dwell"):
         Dwell(least, most)
 
 
-def test_no_sequence_is_refused() -> None:
-    with pytest.raises(UserError, match="sequence"):
-        Cyclic([])
+@pytest.mark.parametrize("sequence", [[], 3, None])
+def test_no_sequence_is_refused(sequence: Any) -> None:
+    with pytest.raises(UserError, match="policy.sequence=.* holds no action"):
+        Cyclic(sequence)
 
 
 def test_a_policy_is_built_from_a_config_and_describes_itself() -> None:
@@ -100,7 +102,7 @@ def test_replay_does_what_was_done_and_ends(tmp_path: Path) -> None:
 
 def test_replay_refuses_what_does_not_go_with_the_environment(tmp_path: Path) -> None:
     path = recorded(tmp_path / "session_a", [1])
-    with pytest.raises(UserError, match="1 recordings for 2 episodes"):
+    with pytest.raises(UserError, match="1 recordings for 2 episodes; give episodes=1"):
         Replay(str(path)).bind(DOT, 2, episodes=2)
     with pytest.raises(UserError, match="would do action 1"):
         Replay(str(path)).bind(DOT, 1)

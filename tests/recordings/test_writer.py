@@ -181,6 +181,23 @@ def test_what_was_written_before_the_disk_was_full_stays_readable(tmp_path, monk
         np.testing.assert_array_equal(found.frame(row), FRAMES[row])
 
 
+def test_a_shard_that_cannot_be_begun_is_told_and_no_file_is_closed_twice(tmp_path, monkeypatch):
+    real = os.open
+
+    def refuse(path, *args, **kwargs):
+        if "shard_001" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with RecordingWriter(tmp_path / "session_1", "R", shard_size=2) as writer:
+        writer.observe(FRAMES[0])
+        writer.observe(FRAMES[1])
+        with pytest.raises(UserError, match="No space left.*first 2 events"):
+            writer.observe(FRAMES[2])
+    assert Recording.open(tmp_path / "session_1").num_events == 2
+
+
 def test_an_exception_leaves_a_readable_recording_without_an_end(tmp_path):
     with pytest.raises(KeyboardInterrupt), RecordingWriter(tmp_path / "session_1", "R") as writer:
         writer.observe(FRAMES[0])

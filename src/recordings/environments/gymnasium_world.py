@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from src.recordings.environments.optional import extra
 from src.recordings.environments.world import Start, Step
@@ -72,18 +73,19 @@ class GymnasiumWorld:
 
     def _picture(self, frame: np.ndarray) -> np.ndarray:
         picture = np.broadcast_to(frame.reshape(*frame.shape[:2], -1), (*frame.shape[:2], 3))
+        picture = np.array(
+            picture, order="C"
+        )  # a copy: some environments draw into the same array again
         if self._size is None or picture.shape[:2] == self._size:
-            return np.ascontiguousarray(picture)
-        from PIL import Image
-
+            return picture
         height, width = self._size
-        image = Image.fromarray(np.ascontiguousarray(picture))
-        return np.asarray(image.resize((width, height), Image.Resampling.BOX))
+        image = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
+        return np.asarray(image)
 
 
 def _check_settings(id: str, given: Mapping[str, Any]) -> None:
     """Refuse what the environment's constructor does not take."""
-    creator = extra("gymnasium").spec(id).entry_point
+    creator = extra("gymnasium").spec(id.rpartition(":")[2]).entry_point
     if isinstance(creator, str):
         creator = extra("gymnasium").envs.registration.load_env_creator(creator)
     taken = inspect.signature(creator).parameters
