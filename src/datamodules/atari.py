@@ -6,6 +6,7 @@ from typing import Any
 from src.datamodules.recordings import RecordingsDataModule
 from src.recordings import Recording
 from src.recordings.collect import ensure_collected
+from src.utils.errors import UserError
 
 
 class AtariDataModule(RecordingsDataModule):
@@ -32,6 +33,10 @@ class AtariDataModule(RecordingsDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if ":" in env:  # of a stranger's run: importing executes
+            raise UserError(
+                f"data.env={env} names a module to import; data=atari plays games such as ALE/Breakout-v5"
+            )
         self.env, self.episodes, self.root = env, episodes, Path(root)
         self.max_steps, self.collect_seed, self.frame_size = max_steps, collect_seed, frame_size
 

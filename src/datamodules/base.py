@@ -22,7 +22,7 @@ class ArrayDataModule(LightningDataModule):
     there are labels.
 
     Attributes:
-        background: (C, H, W), what most training frames show, where the data has one: see ``FramesDataModule``.
+        background: (C, H, W), what most training frames show, where the data has one: see ``RecordingsDataModule``.
         baseline_components: sizes of the linear codes that a test is compared with, beside the model's own size.
 
     Args:
@@ -208,11 +208,16 @@ def seeded_split(size: int, fractions: Sequence[float], seed: int) -> dict[str, 
         fractions: of train, val and test, adding up to 1.
         seed: of the permutation, apart from the run's so that runs share their test data.
     """
-    if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
-        raise UserError(
-            f"data.split={list(fractions)} must be three positive fractions that add up to 1, such as [0.8, 0.1, 0.1]"
-        )
+    check_fractions(fractions)
     order = np.random.default_rng(seed).permutation(size)
     first, second = round(size * fractions[0]), round(size * (fractions[0] + fractions[1]))
     rows = np.split(order, [first, second])
     return {name: np.sort(part) for name, part in zip(("train", "val", "test"), rows, strict=True)}
+
+
+def check_fractions(split: Sequence[float]) -> None:
+    """Refuse what cannot be the fractions of train, val and test."""
+    if len(split) != 3 or abs(sum(split) - 1) > 1e-6 or min(split) <= 0:
+        raise UserError(
+            f"data.split={list(split)} must be three positive fractions that add up to 1, such as [0.8, 0.1, 0.1]"
+        )

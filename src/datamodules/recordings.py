@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.datamodules.base import ArrayDataModule, Split
+from src.datamodules.base import ArrayDataModule, Split, check_fractions
 from src.datamodules.loader import Rows
 from src.recordings import Recording, find_recordings
 from src.recordings.collection import key
+from src.recordings.events import action_key
 from src.recordings.pack import Pack, pack
 from src.recordings.windows import transitions, windows
 from src.utils.errors import UserError, nearest
-from src.utils.pictures import SPLITS
+from src.utils.pictures import SPLITS, pair
 
 log = logging.getLogger(__name__)
 SAMPLES = ("frames", "transitions", "windows")
@@ -26,7 +27,10 @@ SAMPLES = ("frames", "transitions", "windows")
 BACKGROUND_FRAMES = 2048
 # Frames summed at once.
 CHUNK = 1024
-Actions = tuple[tuple[str, Any], ...]
+# Keys of a recording's metadata that name an episode that was collected or converted.
+EPISODE = ("collection", "episode_index")
+# What decides, with an episode's number, which episode it is; all else that a collection tells is how it is shown.
+ORIGIN = ("dataset", "env", "env_args", "policy", "seed")
 
 
 class RecordingsDataModule(ArrayDataModule):
@@ -44,8 +48,7 @@ class RecordingsDataModule(ArrayDataModule):
 
     Attributes:
         action_set: the actions that the numbers of ``action`` stand for, of all recordings together.
-        background: the median of the training frames, (C, H, W) in [0, 1].
-        mean_frame: their mean.
+        mean_frame: the mean of the training frames, (C, H, W) in [0, 1].
 
     Args:
         path: a recording, or a folder with recordings in or below it.
@@ -53,9 +56,10 @@ class RecordingsDataModule(ArrayDataModule):
         sample: see above.
         window: T, frames of a window.
         split: fractions of train, val and test.
-        split_by: ``episode``, whole recordings; ``time``, the beginning, middle and end of each of them.
+        split_by: ``episode``, whole episodes; ``time``, the beginning, middle and end of each recording.
         split_seed: of the split by episode.
         components: see ``baseline_components`` of ``ArrayDataModule``.
+        background: whether the frames' median is published.
         kwargs: see ``ArrayDataModule``.
     """
 
@@ -80,8 +84,10 @@ class RecordingsDataModule(ArrayDataModule):
         if window < 2:
             raise UserError(f"data.window={window} must be at least 2 frames")
         self.path, self.sample, self.window = path, sample, window
-        self.size = _pair(size) if size else None
+        self.size = pair(size) if size else None
+        check_fractions(split)
         self.split, self.split_by, self.split_seed = split, split_by, split_seed
+        self.has_background = background
         self.baseline_components = tuple(components) if sample == "frames" else ()
         self.action_set: list[dict[str, Any]] = []
 
@@ -114,14 +120,15 @@ class RecordingsDataModule(ArrayDataModule):
 
     def _unite(self, recordings: Sequence[Recording]) -> list[np.ndarray]:
         """One set of actions for all recordings, and what the numbers of each become in it."""
-        known: dict[Actions, int] = {}
+        known: dict[tuple[Any, ...], int] = {}
         united = []
         for recording in recordings:
-            keys = [tuple(sorted(action.items())) for action in recording.action_set]
-            united.append(
-                np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
-            )
-        self.action_set = [dict(key) for key in known]
+            codes = []
+            for action in recording.action_set:
+                codes.append(known.setdefault(action_key(action), len(known)))
+                if codes[-1] == len(self.action_set):
+                    self.action_set.append(action)
+            united.append(np.array(codes, dtype=np.int64))
         return united
 
     # -- which observations belong to which split: (recording, first, end)
@@ -130,27 +137,30 @@ class RecordingsDataModule(ArrayDataModule):
         lengths = [len(recording.observations) for recording in recordings]
         if self.split_by == "time":
             return self._by_time(lengths)
-        counts = self._counts(len(lengths))
-        order = np.random.default_rng(self.split_seed).permutation(len(lengths))
-        chosen = np.split(order, np.cumsum(counts)[:-1])
+        episodes: dict[str, list[int]] = {}
+        for number, recording in enumerate(recordings):
+            episodes.setdefault(_origin(recording), []).append(number)
+        groups = [*episodes.values()]
+        order = np.random.default_rng(self.split_seed).permutation(len(groups))
+        chosen = np.split(order, np.cumsum(self._counts(len(groups)))[:-1])
         return {
-            split: [(int(number), 0, lengths[number]) for number in sorted(numbers)]
-            for split, numbers in zip(SPLITS, chosen, strict=True)
+            split: [
+                (number, 0, lengths[number]) for group in sorted(part) for number in groups[group]
+            ]
+            for split, part in zip(SPLITS, chosen, strict=True)
         }
 
-    def _counts(self, recordings: int) -> list[int]:
-        """How many recordings train, val and test get: at least one each."""
-        _check_fractions(self.split)
-        held_out = [max(1, round(share * recordings)) for share in self.split[1:]]
-        if recordings <= sum(held_out):
+    def _counts(self, episodes: int) -> list[int]:
+        """How many episodes train, val and test get: at least one each."""
+        held_out = [max(1, round(share * episodes)) for share in self.split[1:]]
+        if episodes <= sum(held_out):
             raise UserError(
-                f"{self.name}: {recordings} recordings are too few to split by episode as {list(self.split)}; "
+                f"{self.name}: {episodes} episodes are too few to split by episode as {list(self.split)}; "
                 "record more, or choose data.split_by=time"
             )
-        return [recordings - sum(held_out), *held_out]
+        return [episodes - sum(held_out), *held_out]
 
     def _by_time(self, lengths: Sequence[int]) -> dict[str, list[tuple[int, int, int]]]:
-        _check_fractions(self.split)
         ends = np.cumsum([0.0, *self.split])
         ends[-1] = 1.0
         return {
@@ -222,17 +232,15 @@ class RecordingsDataModule(ArrayDataModule):
         return x.store, x.index.unique()
 
     @cached_property
-    def _background(self) -> Tensor:
+    def background(self) -> Tensor | None:
+        """The median of (at most 2048, evenly spread) training frames, (C, H, W) in [0, 1]; None if not wanted."""
+        if not self.has_background:
+            return None
         store, rows = self._training_rows
         chosen = rows[
             torch.linspace(0, len(rows) - 1, min(BACKGROUND_FRAMES, len(rows))).round().long()
         ]
         return store.index_select(0, chosen).median(0).values.float() / self.divisor
-
-    @property
-    def background(self) -> Tensor | None:
-        """The median of (at most 2048, evenly spread) training frames, (C, H, W) in [0, 1]."""
-        return self._background
 
     @cached_property
     def mean_frame(self) -> Tensor:
@@ -247,10 +255,11 @@ def _once(recordings: Sequence[Recording]) -> list[Recording]:
 
     Both would hold the same frames, and might come to lie in two splits.
     """
-    kept: dict[tuple[Any, ...], Recording] = {}
+    kept: dict[str, Recording] = {}
     for one in recordings:
-        collection, number = one.meta.get("collection"), one.meta.get("episode_index")
-        name: tuple[Any, ...] = (one.path,) if collection is None else (key(collection), number)
+        # Of converted episodes the fingerprint tells datasets of one name apart.
+        told = {name: one.meta.get(name) for name in (*EPISODE, "source_fingerprint")}
+        name = key(told) if told["collection"] else str(one.path)
         other = kept.setdefault(name, one)
         if len(one.observations) > len(other.observations):
             kept[name] = one
@@ -262,12 +271,12 @@ def _once(recordings: Sequence[Recording]) -> list[Recording]:
     return [*kept.values()]
 
 
-def _pair(size: Sequence[int] | int) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+def _origin(recording: Recording) -> str:
+    """Which episode a recording shows, whole or in part, in whatever size or from whichever side.
 
-
-def _check_fractions(split: Sequence[float]) -> None:
-    if len(split) != 3 or abs(sum(split) - 1) > 1e-6 or min(split) <= 0:
-        raise UserError(
-            f"data.split={list(split)} must be three positive fractions that add up to 1, such as [0.7, 0.15, 0.15]"
-        )
+    Recordings of one episode may not come to lie in two splits.
+    """
+    collection, number = map(recording.meta.get, EPISODE)
+    if not isinstance(collection, dict):
+        return str(recording.path)
+    return key({"of": [collection.get(name) for name in ORIGIN], "number": number})

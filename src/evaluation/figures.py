@@ -173,7 +173,7 @@ def latent_distributions(z: Tensor, sigma: Tensor, kl: Tensor) -> Figure:
     spread.plot(positions, middle, "o", color="white", mec=OURS, ms=4, label="median")
     spread.set(ylabel="posterior mean", title=f"Codes of {len(z)} held-out samples, by dimension")
     spread.legend(frameon=False, fontsize="small", ncols=2)
-    width.bar(positions, sigma[:, order].mean(0).numpy(), color=OURS)
+    width.plot(positions, sigma[:, order].mean(0).numpy(), "o", color=OURS, ms=4)
     width.axhline(1, color=ORIGINAL, lw=0.8, ls="--", label="prior")
     width.set(ylabel="mean posterior σ", xlabel="latent dimension, most informative first")
     width.set(yscale="log", ylim=(None, 2))

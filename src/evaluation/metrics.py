@@ -230,11 +230,13 @@ def pca(
     """
     fit, held_out = train.flatten(1).double().numpy(), test.flatten(1).double().numpy()
     model = model or fit_pca(train, dim)
-    train_z, test_z = model.transform(fit), model.transform(held_out)
+    test_z = model.transform(held_out)
     decoded = torch.from_numpy(model.inverse_transform(test_z)).to(test.dtype)
     found = pictures(test, decoded.reshape(test.shape), background)
     if density:
         found["nll"] = ppca_nll(model, fit, held_out)
+    if labels or factors:
+        train_z = model.transform(fit)
     if labels:
         found["knn_accuracy"] = knn_accuracy(train_z, labels[0].numpy(), test_z, labels[1].numpy())
     if factors:

@@ -68,6 +68,7 @@ def register_resolvers() -> None:
     OmegaConf.register_resolver("picture_shape", _picture_shape, replace=True)
     OmegaConf.register_resolver("recording_shape", _recording_shape, replace=True)
     OmegaConf.register_resolver("window_shape", _window_shape, replace=True)
+    OmegaConf.register_resolver("conv_features", _conv_features, replace=True)
     OmegaConf.register_resolver("device_count", _device_count, replace=True)
     OmegaConf.register_resolver("frame_shape", lambda shape: list(shape[1:]), replace=True)
     OmegaConf.register_resolver("sum", _sum, replace=True)
@@ -216,6 +217,12 @@ def _recording_shape(path: str | None, size: Any) -> list[int]:
 
 def _window_shape(window: int, path: str | None, size: Any) -> list[int]:
     return [window, *_recording_shape(path, size)]
+
+
+def _conv_features(shape: Sequence[int], channels: int, largest: int) -> int:
+    from src.utils.pictures import conv_features
+
+    return conv_features(shape, channels, largest)
 
 
 def _sum(*sizes: Any) -> int:

@@ -145,6 +145,66 @@ def test_an_episode_recorded_again_is_learned_from_once(load, tmp_path):
     assert [len(part) for part in seen] == [STEPS] * 3
 
 
+def converted(path: Path, episode: int, length: int, fingerprint: str, **collection: str) -> None:
+    meta = {"collection": collection, "episode_index": episode, "source_fingerprint": fingerprint}
+    with RecordingWriter(path, "Toy", ACTIONS, meta=meta) as writer:
+        for step in range(length):
+            writer.observe(frame(episode, step))
+
+
+def test_datasets_of_one_name_are_two(load, tmp_path):
+    for episode in range(3):
+        for which in ("a", "b"):
+            path = tmp_path / "toy" / f"session_{which}{episode}"
+            converted(path, episode, STEPS, which, dataset="data")
+    data = load(tmp_path)
+    assert sum(len(data.splits[split]["x"]) for split in data.splits) == 6 * STEPS
+
+
+def test_an_episode_that_was_converted_in_two_ways_is_in_one_split(load, tmp_path):
+    for episode in range(5):
+        for joint in ("pan", "lift"):
+            path = tmp_path / "toy" / f"session_{joint}{episode}"
+            converted(path, episode, STEPS, "a", dataset="data", joint=joint)
+    data = load(tmp_path)
+    seen = [set(told(batches(data, split)["x"])[:, 0].tolist()) for split in data.splits]
+    assert [len(part) for part in seen] == [3, 1, 1] and set.union(*seen) == set(range(5))
+
+
+def test_actions_may_hold_lists(load, tmp_path):
+    """And those of two recordings are numbered alike, whatever their own order."""
+    spaces = [[{"move": [0, 1]}, {"move": [1, 0]}], [{"move": [1, 0]}, {"move": [0, 1]}]]
+    for episode in range(4):
+        space = spaces[episode % 2]
+        with RecordingWriter(tmp_path / "toy" / f"session_{episode}", "Toy", space) as writer:
+            for step in range(STEPS):
+                writer.observe(frame(episode, step))
+                writer.act({"move": [step % 2, 1 - step % 2]})
+    data = load(tmp_path, "data=recordings_transitions")
+    batch = batches(data, "train")
+    taken = [data.action_set[code]["move"][0] for code in batch["action"].tolist()]
+    assert taken == (told(batch["x"])[:, 1] % 2).tolist() and len(data.action_set) == 2
+
+
+def test_no_background_where_none_is_wanted(load, root):
+    assert load(root, "data=recordings", "data.background=false").background is None
+
+
+def test_the_shape_is_not_that_of_what_is_half_converted(load, tmp_path):
+    converted(tmp_path / "toy" / ".converting" / "session_0", 0, 2, "a", dataset="data")
+    record(tmp_path / "toy", 3, size=16)
+    assert load(tmp_path).shape == (3, 16, 16)
+
+
+def test_the_environment_of_a_stranger_s_run_imports_nothing(compose_config, tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = compose_config("data=atari", "data.env='stranger:Game-v0'").data
+    with pytest.raises(Exception) as caught:
+        build(config).setup()
+    assert "names a module to import" in one_sentence(caught.value)
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
@@ -163,8 +223,8 @@ def test_a_window_longer_than_every_recording_is_refused(load, root):
         load(root, "data=recordings_windows", "data.window=50")
 
 
-@pytest.mark.parametrize("path", [None, "nowhere"])
-def test_no_recordings_are_told_before_anything_is_built(compose_config, path):
+@pytest.mark.parametrize("override", ["data.path=null", "data.path=nowhere", "data.size=[8]"])
+def test_bad_paths_and_sizes_are_told_before_anything_is_built(compose_config, root, override):
     with pytest.raises(Exception) as caught:
-        _ = compose_config("data=recordings", f"data.path={path or 'null'}").data.shape
-    assert "data.path" in one_sentence(caught.value)
+        _ = compose_config("data=recordings", f"data.path='{root}'", override).data.shape
+    assert override.partition("=")[0] in one_sentence(caught.value)

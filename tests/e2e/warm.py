@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -131,10 +132,7 @@ def _line(connection: socket.socket) -> bytes:
 def serve(connection: socket.socket) -> list[str]:
     """Fork for every request; returns only in a fork, with the command that it is to run."""
     statuses: dict[int, int] = {}
-    wake, woken = os.pipe()
-    os.set_blocking(woken, False)
-    signal.set_wakeup_fd(woken)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wake, woken = _woken_by_ends()
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         selector.register(wake, selectors.EVENT_READ)
@@ -144,10 +142,7 @@ def serve(connection: socket.socket) -> list[str]:
                     os.read(wake, 4096)
                     _tell_ended(statuses)
                     continue
-                data, descriptors, *_ = socket.recv_fds(connection, 2**20, 2)
-                if not data:
-                    os._exit(0)
-                request = json.loads(data)
+                request, descriptors = _request(connection)
                 pid = os.fork()
                 if pid == 0:
                     _become(request["environment"], descriptors[0])
@@ -158,6 +153,25 @@ def serve(connection: socket.socket) -> list[str]:
                 statuses[pid] = descriptors[1]
                 os.close(descriptors[0])
                 connection.sendall(f"{pid}\n".encode())
+
+
+def _woken_by_ends() -> tuple[int, int]:
+    """A pipe that can be read when a fork has ended."""
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return wake, woken
+
+
+def _request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """What is to be run, and where its output and its status go; nobody asks any more: the end."""
+    data, descriptors, *_ = socket.recv_fds(connection, 2**16, 2)
+    if not data:
+        os._exit(0)
+    if not data.endswith(b"\n"):  # a large environment comes in parts
+        data += _line(connection)
+    return json.loads(data), descriptors
 
 
 def _tell_ended(statuses: dict[int, int]) -> None:

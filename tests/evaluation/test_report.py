@@ -1,10 +1,20 @@
 """The numbers of a test beside their baselines."""
 
+import math
+
 import pytest
 import torch
 from rich.console import Console
 
-from src.evaluation.report import Compared, Report, batch_sums, posterior_means, summarise
+from src.evaluation.metrics import pictures
+from src.evaluation.report import (
+    Compared,
+    Report,
+    batch_sums,
+    finish_sums,
+    posterior_means,
+    summarise,
+)
 
 TRAIN, TEST = (torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(n)) for n in (60, 30))
 LABELS = torch.arange(60) % 3, torch.arange(30) % 3
@@ -50,6 +60,30 @@ def test_the_summary_completes_the_values(tiny_vae):
     )  # an untrained model knows nothing
     z = posterior_means(model, TEST, batch_size=7)
     torch.testing.assert_close(z, model.encode(TEST).mean.detach())
+
+
+def test_what_moves_is_measured_over_all_batches_and_beside_linear_codes(tiny_vae):
+    model, background = tiny_vae().eval(), torch.full((1, 8, 8), 0.5)
+    sums: dict[str, float] = {}
+    for batch in TEST.split([7, 23]):  # means of batches of two sizes would be another number
+        for name, total in batch_sums(model, {"x": batch}, 2, background).items():
+            sums[name] = sums.get(name, 0.0) + float(total) / len(TEST)
+    values = finish_sums(sums)
+    whole = pictures(TEST, model.reconstruct(TEST).detach(), background)
+    for name in ("foreground_mse", "foreground_psnr"):
+        assert values[name] == pytest.approx(whole[name], rel=1e-4)
+    assert values["psnr_sampled"] == pytest.approx(-10 * math.log10(values["mse_sampled"]))
+    values |= whole | {"active_units": 3.0, "kl": 5.0}
+    report = summarise(model, values, Compared(TRAIN, TEST, None, None, background, (2, 6)))
+    assert [*report.baselines] == ["mean image", "PCA-2", "PCA-4", "PCA-6"]
+    errors = [found["foreground_mse"] for found in report.baselines.values()]
+    assert len(set(errors)) == 4
+    assert "posterior collapse: 3 of 4" in report.warnings[0]
+    lines = report.text("the title").splitlines()
+    assert lines[0] == f"MSE: {whole['mse']:.6f}"
+    assert lines[1] == f"PSNR: {whole['psnr']:.2f} dB"
+    assert lines[2] == f"Accuracy (±0.1): {100 * whole['pixel_accuracy']:.2f} %"
+    assert any("foreground_psnr" in line for line in lines) and lines[-1].startswith("warning: ")
 
 
 def test_results_carry_units_and_baselines():

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from src.recordings.lerobot.convert import convert
@@ -45,7 +46,7 @@ def by_velocity(files, episode, joint=0):
 
 def test_every_frame_with_the_joint_s_motion(arm, tmp_path, capsys):
     found = opened(convert(arm.root, tmp_path, joint="shoulder_lift", size=64))
-    assert len(found) == 3 and capsys.readouterr().out
+    assert len(found) == 3 and capsys.readouterr().err
     for episode, recording in enumerate(found):
         assert recording.finished and not recording.warnings and recording.robot == "so101"
         assert recording.path.parent == tmp_path / "so101"
@@ -108,7 +109,7 @@ def test_cameras_and_sizes(arm, tmp_path, options, shape):
 
 def test_the_joint_that_nobody_named_is_told(arm, tmp_path, capsys):
     convert(arm.root, tmp_path, size=16)
-    assert capsys.readouterr().out.count("first joint, shoulder_pan.pos") == 1
+    assert capsys.readouterr().err.count("first joint, shoulder_pan.pos") == 1
 
 
 def logged(tmp_path, decisions, **header):
@@ -190,6 +191,29 @@ def test_a_column_of_whole_numbers_is_taken_as_it_is(tmp_path):
     assert long.meta["episode_end"] == "terminated"
     with pytest.raises(UserError, match="no column of actions"):
         convert(Dataset(tmp_path / "real", [3]).v21(), tmp_path / "out", actions="column")
+    for file in files.root.glob("data/*/*.parquet"):
+        pq.write_table(pq.read_table(file).drop(["action"]), file)
+    with pytest.raises(UserError, match="no column of actions"):
+        convert(files.root, tmp_path / "without", actions="column")
+
+
+def test_a_joint_that_may_be_two(tmp_path):
+    names = ["left_pan.pos", "right_pan.pos", "pan_tool.pos"]
+    files = Dataset(tmp_path / "set", [3], names=names)
+    files.v21()
+    with pytest.raises(UserError, match="any of left_pan.pos, right_pan.pos in .*whole name"):
+        convert(files.root, tmp_path / "out", joint="pan")
+    (path,) = convert(files.root, tmp_path / "out", joint="right_pan")
+    assert Recording.open(path).action_codes.tolist() == by_velocity(files, 0, 1)[:-1]
+
+
+def test_a_velocity_that_is_not_known_is_no_motion(tmp_path):
+    files = Dataset(tmp_path / "set", [3])
+    files.state[0][1, 0] = np.nan
+    files.v21()
+    with pytest.raises(UserError, match="velocity of 'shoulder_pan.pos' is not known"):
+        convert(files.root, tmp_path / "out")
+    convert(files.root, tmp_path / "out", joint="gripper")
 
 
 def test_frames_alone(arm, tmp_path):
@@ -216,8 +240,8 @@ def test_a_second_conversion_makes_nothing_twice(arm, tmp_path, capsys):
     capsys.readouterr()
     second = convert(arm.root, tmp_path, size=16)
     assert second[:2] == first and len(find_recordings(tmp_path)) == 3
-    out = capsys.readouterr().out
-    assert f"episode 0 is there already: {first[0]}" in out and "episode 2 is there" not in out
+    told = capsys.readouterr().err
+    assert f"episode 0 is there already: {first[0]}" in told and "episode 2 is there" not in told
     others = convert(arm.root, tmp_path, [0], size=16, joint="gripper")
     assert others[0] not in second and len(find_recordings(tmp_path)) == 4
 
@@ -228,6 +252,30 @@ def test_an_episode_that_was_recorded_anew_is_converted_anew(tmp_path):
     files.state[0] += 1
     files.v30([[0]])
     assert convert(files.root, tmp_path / "out") != first
+
+
+def test_a_log_that_was_changed_is_converted_anew(tmp_path):
+    files = logged(tmp_path, [(0, 1), (2, 2)])
+    first = convert(files.root, tmp_path / "out", [1], size=16)
+    files.log(1, [(0, 2), (2, 2)])
+    (second,) = convert(files.root, tmp_path / "out", [1], size=16)
+    assert second != first[0] and Recording.open(second).action_codes.tolist() == [2, 2]
+
+
+def test_an_end_that_is_not_shown_is_not_told(tmp_path):
+    files = Dataset(tmp_path / "set", [9], extra=("next.reward",))
+    files.v21()
+    files.log(0, [(0, 1), (2, 2), (4, 0), (6, 0)])
+    recording = Recording.open(convert(files.root, tmp_path / "out", size=16)[0])
+    assert codes(recording) == [code(0, i) for i in (0, 2, 4)]
+    assert recording.meta["episode_end"] is None and not recording.terminated.any()
+
+
+def test_a_log_without_a_joint_has_a_stay_between_episodes(tmp_path):
+    files = logged(tmp_path, [(0, 1), (2, 2)], joint=None)
+    files.log(0, [(0, 2)], joint=None)
+    (path,) = convert(files.root, tmp_path / "out", [0, 1], size=16, combine=True)
+    assert Recording.open(path).action_codes.tolist() == [2, 0, 1, 2]
 
 
 def test_a_conversion_that_fails_leaves_what_was_whole(arm, tmp_path, monkeypatch):
@@ -299,9 +347,13 @@ def test_two_conversions_into_one_folder(arm, tmp_path):
         ({"cameras": []}, "leaves nothing to see"),
         ({"stack": "vertcal"}, "nearest: 'vertical'"),
         ({"actions": "logs"}, "nearest: 'log'"),
-        ({"size": 0}, "no size"),
-        ({"size": [1, 2, 3]}, "no size"),
-        ({"size": "big"}, "no size"),
+        ({"size": 0}, "size=0 must be"),
+        ({"size": [1, 2, 3]}, "size=.* must be"),
+        ({"size": "big"}, "size=big must be"),
+        ({"episodes": "abc"}, "episodes=abc must be"),
+        ({"episodes": [0, 1.5]}, "episodes=.* must be"),
+        ({"still": "abc"}, "still=abc must be"),
+        ({"still": -1.0}, "still=-1.0 must be"),
         ({"joint": "gripper", "actions": "none"}, "joint=gripper decides nothing"),
         ({"image_format": "gif"}, "image_format"),
         ({"episodes": [7]}, "no episode 7; it has 0 to 2"),

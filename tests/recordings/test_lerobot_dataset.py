@@ -218,11 +218,24 @@ def test_cut_info(copy):
 
 
 @pytest.mark.parametrize(
-    "template", ["/etc/{chunk_index}", "../../{chunk_index}.parquet", "data/../../../x{file_index}"]
+    "template",
+    [
+        "/etc/{chunk_index}",
+        "../../{chunk_index}.parquet",
+        "data/../../../x{file_index}",
+        "data\0{chunk_index}",
+    ],
 )
 def test_paths_that_lead_out_are_refused(copy, template):
     change_info(copy, data_path=template)
     with pytest.raises(UserError, match="outside of itself"):
+        open_dataset(copy).table(0)
+
+
+def test_links_in_a_circle_lead_nowhere(copy):
+    shutil.rmtree(copy / "data")
+    (copy / "data").symlink_to(copy / "data")
+    with pytest.raises(UserError, match="file-000.parquet"):
         open_dataset(copy).table(0)
 
 
@@ -306,15 +319,28 @@ def test_a_table_with_rows_missing(copy, packed):
         open_dataset(copy).table(2)
 
 
+@pytest.mark.parametrize("cells", [[[1.0], [1.0, 2.0, 3.0]], [[1.0], None], [["a"], 3]])
+def test_a_column_that_is_no_table(tmp_path, cells):
+    files = Dataset(tmp_path / "set", [2], cameras={})
+    root = files.v21()
+    if cells[-1] == 3:
+        cells = ["a", "b"]  # of a feature that should be numbers
+    table = files.rows(0).drop(["action"]).append_column("action", pa.array(cells))
+    files.write_table("data/chunk-000/episode_000000.parquet", table)
+    with pytest.raises(UserError, match="column 'action' is no table of numbers"):
+        open_dataset(root).table(0)
+
+
 def test_damaged_episode_rows(tmp_path, copy):
     root = Dataset(tmp_path / "set", [5], cameras={}).v21()
     file = root / "meta/episodes.jsonl"
     file.write_text(file.read_text() + "\n{broken\n")
     with pytest.raises(UserError, match=r"episodes\.jsonl, line 3 is damaged"):
         open_dataset(root).episode(0)
-    file.write_text('{"episode_index": 0, "length": "many"}\n')
-    with pytest.raises(UserError, match="'length' is 'many'"):
-        open_dataset(root).episode(0)
+    for length in ('"many"', "NaN", "Infinity", "2.5", "-1"):
+        file.write_text(f'{{"episode_index": 0, "length": {length}}}\n')
+        with pytest.raises(UserError, match="'length' is .* where a number from 0 is needed"):
+            open_dataset(root).episode(0)
     shutil.rmtree(copy / "meta/episodes")
     with pytest.raises(UserError, match="has no meta/episodes"):
         open_dataset(copy).episode(0)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from src.recordings.files import explained
 from src.recordings.images import ImageFormat
 from src.recordings.lerobot.dataset import LeRobotDataset, open_dataset
 from src.recordings.lerobot.places import (
@@ -22,9 +24,10 @@ from src.recordings.lerobot.places import (
     unused,
 )
 from src.recordings.lerobot.plan import ActionSource, Plan, Planner, fingerprint
-from src.recordings.lerobot.progress import ConversionProgress
+from src.recordings.meter import Meter
 from src.recordings.writer import RecordingWriter
 from src.utils.errors import UserError, nearest
+from src.utils.pictures import pair
 
 Stack = Literal["vertical", "horizontal", "single"]
 
@@ -92,102 +95,101 @@ def convert(
         still=still,
         cameras=_cameras(dataset, cameras, stack),
         stack=stack,
-        size=_size(size),
+        size=None if size is None else pair(size, "size"),
         image_format=image_format,
         combine=combine,
     )
-    chosen = list(dict.fromkeys(dataset.episodes if episodes is None else map(int, episodes)))
-    if not chosen:
-        raise UserError(f"there is no episode to convert in {dataset.path}")
+    chosen = _episodes(dataset, episodes)
     groups = [chosen] if combine else [[episode] for episode in chosen]
     folder = robot_folder(Path(root), dataset.robot_type)
-    with alone(folder), ConversionProgress(dataset, chosen) as progress:
-        there = converted(folder)
-        return [_one(dataset, planner, options, group, folder, there, progress) for group in groups]
+    with alone(folder), Meter(f"converting {options.dataset}", len(chosen)) as meter:
+        conversion = _Conversion(dataset, planner, options, folder, converted(folder), meter)
+        return [conversion.recording(group) for group in groups]
 
 
-def _one(
-    dataset: LeRobotDataset,
-    planner: Planner,
-    options: _Options,
-    group: list[int],
-    folder: Path,
-    there: Mapping[str, Path],
-    progress: ConversionProgress,
-) -> Path:
-    """The recording of the episodes in ``group``, found or made."""
-    plans = {episode: planner.plan(episode) for episode in group}
-    for plan in plans.values():
-        _tell_joint(plan, options, progress)
-    meta = _meta(dataset, options, plans)
-    found = there.get(identity(meta))
-    if found is not None:
-        progress.skip(group, found)
-        return found
-    name = unused(folder, group[0], len(group) > 1)
-    unfinished = folder / UNFINISHED / name
-    try:
-        _write(unfinished, dataset, options, plans, meta, progress)
-        os.rename(unfinished, folder / name)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder / name
+@dataclass(frozen=True)
+class _Conversion:
+    """Episodes of a dataset on their way into a folder."""
 
+    dataset: LeRobotDataset
+    planner: Planner
+    options: _Options
+    folder: Path
+    there: Mapping[str, Path]
+    meter: Meter
 
-def _tell_joint(plan: Plan, options: _Options, progress: ConversionProgress) -> None:
-    """A joint that nobody named is told."""
-    name = plan.facts["joint_name"]
-    if options.joint is None and name is not None and plan.facts["action_source"] == "velocity":
-        progress.say(f"actions are those of the first joint, {name}; joint=… takes another")
+    def recording(self, group: Sequence[int]) -> Path:
+        """The recording of the episodes in ``group``, found or made."""
+        plans = {episode: self.planner.plan(episode) for episode in group}
+        meta = self._meta(plans)
+        if (found := self.there.get(identity(meta))) is not None:
+            numbers = ", ".join(map(str, group))
+            print(f"episode {numbers} is there already: {found}", file=sys.stderr)
+            self.meter(0, len(group))
+            return found
+        name = unused(self.folder, f"ep{group[0]:04d}" if len(group) == 1 else "all")
+        unfinished = self.folder / UNFINISHED / name
+        try:
+            self._write(unfinished, plans, meta)
+            with explained(self.folder):
+                os.rename(unfinished, self.folder / name)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return self.folder / name
 
+    def _write(self, path: Path, plans: Mapping[int, Plan], meta: Mapping[str, Any]) -> None:
+        with RecordingWriter(
+            path,
+            robot_type=self.dataset.robot_type or UNKNOWN_ROBOT,
+            action_space=_action_space(plans.values()),
+            image_format=self.options.image_format,
+            meta=meta,
+        ) as writer:
+            start, last = 0.0, [*plans][-1]
+            for episode, plan in plans.items():
+                self._write_episode(writer, episode, plan, start, episode == last)
+                start += float(plan.times[-1]) + plan.step
+                if episode != last and plan.stay is not None:
+                    writer.act(plan.stay, timestamp=start - plan.step / 2)
+                self.meter(0, 1)
 
-def _write(
-    path: Path,
-    dataset: LeRobotDataset,
-    options: _Options,
-    plans: Mapping[int, Plan],
-    meta: Mapping[str, Any],
-    progress: ConversionProgress,
-) -> None:
-    with RecordingWriter(
-        path,
-        robot_type=dataset.robot_type or UNKNOWN_ROBOT,
-        action_space=_action_space(plans.values()),
-        image_format=options.image_format,
-        meta=meta,
-    ) as writer:
-        start = 0.0
-        for number, (episode, plan) in enumerate(plans.items()):
-            is_last = number == len(plans) - 1
-            _write_episode(writer, dataset, options, episode, plan, start, is_last, progress)
-            start += float(plan.times[-1]) + plan.step
-            if not is_last and plan.stay is not None:
-                writer.act(plan.stay, timestamp=start - plan.step / 2)
+    def _write_episode(
+        self, writer: RecordingWriter, episode: int, plan: Plan, start: float, is_last: bool
+    ) -> None:
+        numbers = plan.frames.tolist()
+        views = [self.dataset.frames(episode, key, numbers) for key in self.options.cameras]
+        with ExitStack() as opened:
+            for view in views:
+                opened.callback(view.close)
+            for number, pictures in enumerate(zip(*views, strict=True)):
+                time = start + float(plan.times[number])
+                told = _told(plan, number, is_last)
+                writer.observe(_stacked(pictures, self.options), timestamp=time, **told)
+                if number < len(plan.actions):
+                    writer.act(plan.actions[number], timestamp=time + plan.step / 2)
+                self.meter(1, 0)
 
-
-def _write_episode(
-    writer: RecordingWriter,
-    dataset: LeRobotDataset,
-    options: _Options,
-    episode: int,
-    plan: Plan,
-    start: float,
-    is_last: bool,
-    progress: ConversionProgress,
-) -> None:
-    views = [dataset.frames(episode, key, plan.frames.tolist()) for key in options.cameras]
-    with ExitStack() as opened:
-        for view in views:
-            opened.callback(view.close)  # type: ignore[attr-defined]
-        for number, pictures in enumerate(zip(*views, strict=True)):
-            told = _told(plan, number, is_last)
-            writer.observe(
-                _stacked(pictures, options), timestamp=start + float(plan.times[number]), **told
-            )
-            if number < len(plan.actions):
-                writer.act(plan.actions[number], timestamp=start + float(plan.action_times[number]))
-            progress.at(episode, int(plan.frames[number]))
-    progress.end(episode)
+    def _meta(self, plans: Mapping[int, Plan]) -> dict[str, Any]:
+        """What session_meta.json holds beside the writer's own keys."""
+        dataset, options = self.dataset, self.options
+        first, is_done = next(iter(plans)), [*plans.values()][-1].is_done
+        meta = {
+            "source": options.source,
+            "source_path": str(dataset.path),
+            "codebase_version": dataset.version,
+            "fps": dataset.fps,
+            "episode_index": first,
+            "tasks": sorted({task for one in plans for task in dataset.episode(one).tasks}),
+            "seed": None,
+            "episode_end": "terminated" if is_done else None,
+            "cameras": list(options.cameras),
+            "stack_mode": options.stack,
+            "collection": asdict(options),
+            "source_fingerprint": fingerprint(one.fingerprint.encode() for one in plans.values()),
+        }
+        if options.combine:
+            meta |= {"combined_episodes": list(plans), "num_episodes": len(plans)}
+        return meta | plans[first].facts
 
 
 def _told(plan: Plan, number: int, is_last: bool) -> dict[str, Any]:
@@ -203,34 +205,22 @@ def _told(plan: Plan, number: int, is_last: bool) -> dict[str, Any]:
     return told
 
 
-def _meta(dataset: LeRobotDataset, options: _Options, plans: Mapping[int, Plan]) -> dict[str, Any]:
-    """What session_meta.json holds beside the writer's own keys."""
-    first = next(iter(plans))
-    is_done = list(plans.values())[-1].is_done
-    meta = {
-        "source": options.source,
-        "source_path": str(dataset.path),
-        "codebase_version": dataset.version,
-        "fps": dataset.fps,
-        "episode_index": first,
-        "tasks": sorted({task for one in plans for task in dataset.episode(one).tasks}),
-        "seed": None,
-        "episode_end": "terminated" if is_done else None,
-        "cameras": list(options.cameras),
-        "stack_mode": options.stack,
-        "collection": asdict(options),
-        "source_fingerprint": fingerprint(plan.fingerprint.encode() for plan in plans.values()),
-    }
-    if options.combine:
-        meta |= {"combined_episodes": list(plans), "num_episodes": len(plans)}
-    return meta | plans[first].facts
-
-
 def _action_space(plans: Iterable[Plan]) -> list[dict[str, Any]] | None:
     """The actions of all plans, each once, in their order."""
     spaces = [plan.action_space for plan in plans if plan.action_space is not None]
     actions = [action for space in spaces for action in space]
     return [one for number, one in enumerate(actions) if one not in actions[:number]] or None
+
+
+def _episodes(dataset: LeRobotDataset, episodes: Sequence[int] | None) -> list[int]:
+    chosen = list(dict.fromkeys(dataset.episodes if episodes is None else episodes))
+    if not all(isinstance(episode, int) for episode in chosen):
+        raise UserError(f"episodes={episodes} must be a number, or numbers such as [0,3]")
+    for episode in chosen:
+        dataset.episode(episode)
+    if not chosen:
+        raise UserError(f"there is no episode to convert in {dataset.path}")
+    return chosen
 
 
 def _cameras(dataset: LeRobotDataset, cameras: Sequence[str] | None, stack: str) -> tuple[str, ...]:
@@ -243,18 +233,6 @@ def _cameras(dataset: LeRobotDataset, cameras: Sequence[str] | None, stack: str)
     if not chosen:
         raise UserError(f"cameras=[] leaves nothing to see; choices: {', '.join(dataset.cameras)}")
     return chosen[:1] if stack == "single" else chosen
-
-
-def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    try:
-        height, width = (size, size) if isinstance(size, int) else map(int, size)
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
-        raise UserError(f"size={size} is no size of a picture; give one number, two, or null")
-    return height, width
 
 
 def _stacked(pictures: Sequence[np.ndarray], options: _Options) -> np.ndarray:

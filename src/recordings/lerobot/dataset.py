@@ -1,7 +1,7 @@
 """LeRobot datasets on disk, v2.0, v2.1 and v3.0: their episodes, tables and exact frames."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,8 @@ from src.recordings.lerobot.info import Feature, Info, confined, read_info, read
 from src.recordings.lerobot.tables import read_cells, read_columns, read_rows
 from src.recordings.lerobot.video import frames_at
 from src.utils.errors import UserError, nearest
+
+Frames = Generator[np.ndarray, None, None]
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,7 @@ class LeRobotDataset:
                 )
         return columns
 
-    def frames(
-        self, index: int, camera: str, numbers: Sequence[int] | None = None
-    ) -> Iterator[np.ndarray]:
+    def frames(self, index: int, camera: str, numbers: Sequence[int] | None = None) -> Frames:
         """Frames of an episode, (H, W, 3) uint8, each decoded once, one in memory at a time.
 
         Args:
@@ -141,7 +141,7 @@ class LeRobotDataset:
         """Frame ``number`` of an episode, (H, W, 3) uint8, sought in its file."""
         return next(self.frames(index, camera, [number]))
 
-    def _stored(self, episode: Episode, key: str, wanted: Iterable[int]) -> Iterator[np.ndarray]:
+    def _stored(self, episode: Episode, key: str, wanted: Iterable[int]) -> Frames:
         """Pictures that lie in the table itself."""
         cells = enumerate(read_cells(episode.data, key, self._rows_of(episode)))
         number, cell = -1, None
@@ -229,7 +229,7 @@ def _place(row: Mapping[str, Any], prefix: str, file: Path) -> dict[str, int]:
 
 def _number(row: Mapping[str, Any], key: str, file: Path) -> int:
     value = row.get(key)
-    if not isinstance(value, (int, float)) or value != int(value) or value < 0:
+    if not isinstance(value, (int, float)) or value < 0 or not float(value).is_integer():
         raise UserError(f"{file}: '{key}' is {value!r} where a number from 0 is needed")
     return int(value)
 

@@ -1,6 +1,7 @@
 """What ``meta/info.json`` of a LeRobot dataset says: version, rate, features, and where its files lie."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +9,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from src.utils.errors import UserError
+from src.recordings.events import escapes
+from src.utils.errors import UserError, nearest
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
-# Used only where info.json does not name its own.
-DATA_PATHS = {
-    2: "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-    3: "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-}
-VIDEO_PATHS = {
-    2: "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
-    3: "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
-}
 FIELD = re.compile(r"\{(\w+)(?::\d{0,2}d?)?\}")
 
 
@@ -54,6 +47,26 @@ class Feature:
         if len(self.names) == size:
             return self.names
         return tuple(f"{self.key}_{number}" for number in range(size))
+
+    def places(self, name: str) -> list[int]:
+        """Where the entry called ``name`` is; those that may be meant by it where none has this very name."""
+        entries = list(enumerate(self.entries))
+        exact = [place for place, entry in entries if entry == name]
+        return exact or [place for place, entry in entries if is_called(entry, name)]
+
+    def place(self, name: str, root: Path) -> int:
+        """Where the one entry is that may be called ``name``.
+
+        Raises:
+            UserError: there is none in the dataset at ``root``, or more than one.
+        """
+        found = self.places(name)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            many = ", ".join(self.entries[place] for place in found)
+            raise UserError(f"joint='{name}' may be any of {many} in {root}; give the whole name")
+        raise UserError(f"{root} has no joint '{name}'{nearest(name, self.entries)}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,12 @@ class Info:
         return confined(self.root, name)
 
 
+def is_called(full: str, name: str) -> bool:
+    """Whether ``main_shoulder_pan`` or ``shoulder_pan.pos`` is meant by ``shoulder_pan``."""
+    plain, name = full.removesuffix(".pos"), name.removesuffix(".pos")
+    return plain == name or plain.endswith(("_" + name, "." + name))
+
+
 def confined(root: Path, relative: str) -> Path:
     """``root / relative``.
 
@@ -105,8 +124,9 @@ def confined(root: Path, relative: str) -> Path:
         UserError: it lies outside of ``root``: absolute, through ``..``, or through a link.
     """
     path = root / relative
+    folder = os.path.realpath(path.parent)  # Path.resolve does not bear links that go in a circle
     # A file that is itself a link is how the hub's own cache stores datasets; a folder that leads out is not.
-    if ".." in Path(relative).parts or not path.parent.resolve().is_relative_to(root.resolve()):
+    if escapes(relative) or not Path(folder).is_relative_to(os.path.realpath(root)):
         raise UserError(f"{root} names a file outside of itself, '{relative}'; it is not read")
     return path
 
@@ -131,7 +151,6 @@ def read_info(root: Path) -> Info:
 
 
 def _info(root: Path, file: Path, version: str, raw: Mapping[str, Any]) -> Info:
-    major = int(version[1])
     try:
         info = Info(
             root=root,
@@ -140,8 +159,8 @@ def _info(root: Path, file: Path, version: str, raw: Mapping[str, Any]) -> Info:
             robot_type=raw.get("robot_type"),
             chunks_size=int(raw.get("chunks_size") or 1000),
             features={key: _feature(key, told) for key, told in raw["features"].items()},
-            data_path=str(raw.get("data_path") or DATA_PATHS[major]),
-            video_path=str(raw.get("video_path") or VIDEO_PATHS[major]),
+            data_path=str(raw["data_path"]),
+            video_path=str(raw.get("video_path") or ""),  # null where there is no video
         )
     except KeyError as error:
         raise UserError(f"{file} does not say {error}") from error

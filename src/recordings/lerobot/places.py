@@ -5,9 +5,15 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from src.recordings.collection import read_meta
+from src.recordings.files import explained
+from src.recordings.listing import find_recordings
 from src.recordings.recording import robot_of
 from src.utils.errors import UserError
 
@@ -18,21 +24,15 @@ UNKNOWN_ROBOT = "lerobot"
 
 def identity(meta: Mapping[str, Any]) -> str:
     """What two conversions of the same thing have in common, as text."""
-    keys = ("source", "episode_index", "combined_episodes", "collection", "source_fingerprint")
+    keys = ("episode_index", "combined_episodes", "collection", "source_fingerprint")
     return json.dumps([meta.get(key) for key in keys], sort_keys=True, default=str)
 
 
 def converted(folder: Path) -> dict[str, Path]:
     """The whole recordings in ``folder`` that were converted, by their identity."""
-    found = {}
-    for file in sorted(folder.glob("session_*/session_meta.json")):
-        try:
-            meta = json.loads(file.read_text())
-        except (OSError, ValueError):  # a recording of somebody else's, that is damaged
-            continue
-        if isinstance(meta, dict) and "total_steps" in meta and "collection" in meta:
-            found[identity(meta)] = file.parent
-    return found
+    metas = {path: read_meta(path) for path in find_recordings(folder)}
+    whole = {"total_steps", "collection"}
+    return {identity(meta): path for path, meta in metas.items() if whole <= meta.keys()}
 
 
 def robot_folder(root: Path, robot_type: str | None) -> Path:
@@ -42,14 +42,11 @@ def robot_folder(root: Path, robot_type: str | None) -> Path:
     return root / (plain or UNKNOWN_ROBOT)
 
 
-def unused(folder: Path, episode: int, is_many: bool) -> str:
+def unused(folder: Path, which: str) -> str:
     """A name that no recording has; two conversions with other options may fall into one second."""
-    which = "all" if is_many else f"ep{episode:04d}"
     name = f"session_{folder.name}_{which}_{datetime.now():%Y%m%d_%H%M%S}"
-    number = 1
-    while (folder / (name if number == 1 else f"{name}_{number}")).exists():
-        number += 1
-    return name if number == 1 else f"{name}_{number}"
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    return next(one for one in names if not (folder / one).exists())
 
 
 @contextmanager
@@ -61,17 +58,14 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another one does, or the folder cannot be written.
     """
-    from filelock import FileLock, Timeout
-
     unfinished = folder / UNFINISHED
-    try:
+    lock = FileLock(unfinished / "lock")
+    with explained(folder):
         unfinished.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(unfinished / "lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"another conversion is writing into {folder}; wait for it") from error
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"another conversion is writing into {folder}; wait for it") from error
     try:
         for left in unfinished.glob("session_*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Which frames and actions of a LeRobot episode a recording holds."""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 
 from src.recordings.lerobot.dataset import LeRobotDataset
 from src.recordings.lerobot.decisions import DOWN, STAY, UP, DecisionLog, log_file, read_log
-from src.recordings.lerobot.info import Feature
+from src.recordings.lerobot.info import Feature, is_called
 from src.recordings.lerobot.tables import read_columns
 from src.utils.errors import UserError, nearest
 
@@ -27,19 +28,17 @@ class Plan:
         frames: (N,) numbers of the frames to observe.
         times: (N,) seconds from the episode's start.
         actions: those between them, N - 1; none at all where the dataset's are not wanted.
-        action_times: seconds of each.
         rewards: (N,) received on arriving at each frame, NaN where not told.
         is_done: whether the environment ended the episode.
-        step: seconds from one observation to the next, as it was meant.
+        step: seconds from one observation to the next, as it was meant; its action lies in the middle.
         action_space: all that there may be.
         facts: keys for session_meta.json.
-        fingerprint: of the episode's table.
+        fingerprint: of the episode's table, and of what was taken from it.
     """
 
     frames: np.ndarray
     times: np.ndarray
     actions: list[dict[str, Any]]
-    action_times: np.ndarray
     rewards: np.ndarray
     is_done: bool
     step: float
@@ -50,7 +49,8 @@ class Plan:
     @property
     def stay(self) -> dict[str, Any] | None:
         """The action that does nothing, for robots that have one."""
-        return None if self.facts["joint_name"] is None else _action(STAY, 0.0)
+        stay = _action(STAY, 0.0)
+        return stay if stay in (self.action_space or []) else None
 
 
 class Planner:
@@ -65,7 +65,7 @@ class Planner:
         still: a velocity below which a joint counts as still, in the dataset's units per second.
 
     Raises:
-        UserError: an unknown source or joint.
+        UserError: an unknown source or joint, or no velocity.
     """
 
     def __init__(
@@ -83,9 +83,11 @@ class Planner:
             raise UserError(
                 f"joint={joint} decides nothing with actions={source}; leave one of them out"
             )
+        if not isinstance(still, int | float) or not still >= 0:
+            raise UserError(f"still={still} must be a number from 0, in units per second")
         self.dataset, self.source, self.joint, self.still = dataset, source, joint, still
         if joint is not None and "action" in dataset.features:
-            _entry(dataset.features["action"], joint, dataset.path)
+            dataset.features["action"].place(joint, dataset.path)
 
     def plan(self, episode: int) -> Plan:
         """The plan of one episode.
@@ -111,7 +113,7 @@ class Planner:
 
     def _from_log(self, episode: int, log: DecisionLog, table: Mapping[str, np.ndarray]) -> Plan:
         """Frames at decisions only, with the decision's action between two of them."""
-        if self.joint is not None and log.joint and not _is_called(log.joint, self.joint):
+        if self.joint is not None and log.joint and not is_called(log.joint, self.joint):
             raise UserError(
                 f"{log_file(self.dataset.path, episode)} is of joint '{log.joint}', not of "
                 f"'{self.joint}'; leave joint out, or take actions=velocity"
@@ -127,47 +129,54 @@ class Planner:
         }
         times = np.arange(len(frames)) * log.duration
         actions = [_action(choice, log.duration) for choice in choices]
-        space = [_action(choice, log.duration) for choice in (STAY, UP, DOWN)]
-        return _plan(table, frames, times, actions, log.duration, space, facts)
+        return _plan(table, frames, times, actions, log.duration, _space(log.duration), facts)
 
     def _from_column(self, episode: int, table: Mapping[str, np.ndarray]) -> Plan:
-        if self._column is None:
+        if self._column is None or self._column not in table:
             raise UserError(
                 f"{self.dataset.path} has no column of actions that are one whole number each; "
                 "take actions=velocity or actions=none"
             )
-        actions = [{"action": int(value)} for value in table[self._column].reshape(-1)]
+        actions = [{"action": value} for value in table[self._column].astype(int).ravel().tolist()]
         space = [{"action": int(value)} for value in self._choices]
         facts = {"action_source": "column", "action_column": self._column}
         return self._every_frame(episode, table, actions, space, facts)
 
     def _from_velocity(self, episode: int, table: Mapping[str, np.ndarray]) -> Plan:
         """Every frame; stay, up or down by the velocity that is commanded to the joint."""
-        if "action" not in table or "observation.state" not in table:
-            missing = "action" if "action" not in table else "observation.state"
-            raise UserError(
-                f"{self.dataset.path} has no column '{missing}', from which a joint's velocity is "
-                "taken; take actions=none for its frames alone"
-            )
-        features = self.dataset.features
-        commanded = _entry(features["action"], self.joint, self.dataset.path)
+        name, velocity = self._velocity(episode, table)
+        choices = np.where(np.abs(velocity) < self.still, STAY, np.where(velocity > 0, UP, DOWN))
+        step = 1 / self.dataset.fps
+        facts = {
+            "joint_name": name,
+            "joint_index": self._commanded,
+            "action_duration": step,
+            "action_source": "velocity",
+            "still_velocity": self.still,
+        }
+        actions = [_action(choice, step) for choice in choices.tolist()]
+        return self._every_frame(episode, table, actions, _space(step), facts)
+
+    def _velocity(self, episode: int, table: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
+        """The joint's name and its commanded velocity, (N,) in the dataset's units per second."""
+        for column in ("action", "observation.state"):
+            if column not in table:
+                raise UserError(
+                    f"{self.dataset.path} has no column '{column}', from which a joint's velocity is "
+                    "taken; take actions=none for its frames alone"
+                )
+        features, commanded = self.dataset.features, self._commanded
         name = features["action"].entries[commanded]
         state = _same_entry(features["observation.state"], name, commanded, self.dataset.path)
         command = table["action"].reshape(len(table["action"]), -1)[:, commanded]
         measured = table["observation.state"].reshape(len(command), -1)[:, state]
         velocity = (command - measured) * self.dataset.fps
-        choices = np.where(np.abs(velocity) < self.still, STAY, np.where(velocity > 0, UP, DOWN))
-        step = 1 / self.dataset.fps
-        facts = {
-            "joint_name": name,
-            "joint_index": commanded,
-            "action_duration": step,
-            "action_source": "velocity",
-            "still_velocity": self.still,
-        }
-        actions = [_action(int(choice), step) for choice in choices]
-        space = [_action(choice, step) for choice in (STAY, UP, DOWN)]
-        return self._every_frame(episode, table, actions, space, facts)
+        if not np.isfinite(velocity).all():
+            raise UserError(
+                f"the velocity of '{name}' is not known throughout episode {episode} of "
+                f"{self.dataset.path}; take another joint, or actions=none"
+            )
+        return name, velocity
 
     def _every_frame(
         self,
@@ -184,10 +193,20 @@ class Planner:
 
     def _joint_index(self, name: str | None) -> int | None:
         feature = self.dataset.features.get("action")
-        if name is None or feature is None:
-            return None
-        found = [number for number, one in enumerate(feature.entries) if _is_called(one, name)]
+        found = feature.places(name) if feature and name else []
         return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def _commanded(self) -> int:
+        """The place in ``action`` of the joint whose velocity is taken; one that nobody named is told."""
+        feature = self.dataset.features["action"]
+        if self.joint is not None:
+            return feature.place(self.joint, self.dataset.path)
+        first = feature.entries[0]
+        print(
+            f"actions are those of the first joint, {first}; joint=… takes another", file=sys.stderr
+        )
+        return 0
 
     @cached_property
     def _column(self) -> str | None:
@@ -201,7 +220,7 @@ class Planner:
         """All values of that column in the whole dataset, so that every recording's actions are numbered alike."""
         key = str(self._column)
         files = sorted({episode.data for episode in self.dataset.episodes.values()})
-        values = [read_columns(file, [key])[key].reshape(-1) for file in files]
+        values = [column.ravel() for file in files for column in read_columns(file, [key]).values()]
         return np.unique(np.concatenate(values).astype(np.int64))
 
 
@@ -214,20 +233,20 @@ def _plan(
     space: list[dict[str, Any]] | None,
     facts: dict[str, Any],
 ) -> Plan:
+    done = table.get("next.done", np.zeros(0))
+    columns = [key.encode() + table[key].tobytes() for key in sorted(table)]
+    taken = repr((frames.tolist(), times.tolist(), actions))
     unknown = {"joint_name": None, "joint_index": None, "action_duration": None}
     return Plan(
         frames=frames,
         times=times,
         actions=actions,
-        action_times=times[:-1] + step / 2,
         rewards=np.array(list(_rewards(table, frames))),
-        is_done=bool(np.any(table.get("next.done", False))),
+        is_done=bool(done[: frames[-1] + 1].any()),
         step=step,
         action_space=space,
         facts=unknown | {"position_delta": None, "used_discrete_action_log": False} | facts,
-        fingerprint=fingerprint(
-            key.encode() + np.ascontiguousarray(table[key]).tobytes() for key in sorted(table)
-        ),
+        fingerprint=fingerprint([*columns, taken.encode()]),
     )
 
 
@@ -254,37 +273,19 @@ def _action(choice: int, duration: float) -> dict[str, Any]:
     return {"action": choice, "duration": 0.0 if choice == STAY else duration}
 
 
+def _space(duration: float) -> list[dict[str, Any]]:
+    return [_action(choice, duration) for choice in (STAY, UP, DOWN)]
+
+
 def _is_discrete(feature: Feature) -> bool:
     whole = feature.dtype.startswith(("int", "uint", "bool"))
     return whole and len(feature.entries) == 1
 
 
-def _is_called(full: str, name: str) -> bool:
-    """Whether ``main_shoulder_pan`` or ``shoulder_pan.pos`` is meant by ``shoulder_pan``."""
-    plain, name = full.removesuffix(".pos"), name.removesuffix(".pos")
-    return plain == name or plain.endswith(("_" + name, "." + name))
-
-
-def _entry(feature: Feature, joint: str | None, path: Path) -> int:
-    """The place of a joint in a feature; the first without a name."""
-    if joint is None:
-        return 0
-    exact = [number for number, one in enumerate(feature.entries) if one == joint]
-    found = exact or [
-        number for number, one in enumerate(feature.entries) if _is_called(one, joint)
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        both = ", ".join(feature.entries[number] for number in found)
-        raise UserError(f"joint='{joint}' may be any of {both} in {path}; give the whole name")
-    raise UserError(f"{path} has no joint '{joint}'{nearest(joint, feature.entries)}")
-
-
 def _same_entry(state: Feature, name: str, place: int, path: Path) -> int:
     """Where the state of the joint ``name`` is: by its name, else at the same place."""
-    if name in state.entries:
-        return state.entries.index(name)
+    if len(found := state.places(name)) == 1:
+        return found[0]
     if place < len(state.entries):
         return place
     raise UserError(f"{path}: observation.state has no entry for '{name}'")

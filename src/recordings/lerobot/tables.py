@@ -1,6 +1,8 @@
-"""Parquet files: the columns and rows that are wanted, and no others, in little memory."""
+"""Parquet files: the columns and rows that are wanted, and no others."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +10,25 @@ import numpy as np
 
 from src.utils.errors import UserError
 
-EPISODE = "episode_index"
-# Rows that are in memory at once while pictures are read.
+# Pictures that are handed out at once; of the file one row group is in memory, as long as its writer made them.
 PICTURES_AT_ONCE = 16
 
 
-def needs_extra(package: str) -> UserError:
-    """What is said where ``package`` is not installed."""
-    return UserError(
-        f"LeRobot datasets are read with {package}, which needs the extra 'lerobot': "
-        "pip install 'latent-lab[lerobot]'"
-    )
+def needed(package: str, module: str) -> Any:
+    """``module`` of ``package``, imported.
+
+    Raises:
+        UserError: the package is not installed; the sentence says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != package:
+            raise
+        raise UserError(
+            f"LeRobot datasets are read with {package}, which needs the extra 'lerobot': "
+            "pip install 'latent-lab[lerobot]'"
+        ) from error
 
 
 def existing(file: Path) -> Path:
@@ -39,9 +49,9 @@ def existing(file: Path) -> Path:
 
 def read_rows(file: Path, wanted: Callable[[str], bool]) -> list[dict[str, Any]]:
     """All rows of the columns whose name is ``wanted``, as plain Python values."""
-    with _Opened(file) as table:
-        names = [name for name in table.schema_arrow.names if wanted(name)]
-        rows: list[dict[str, Any]] = table.read(columns=names).select(names).to_pylist()
+    with _opened(file) as table:
+        names = [name for name in table.schema.names if wanted(name)]
+        rows: list[dict[str, Any]] = table.to_table(columns=names).to_pylist()
         return rows
 
 
@@ -53,107 +63,59 @@ def read_columns(
     Args:
         file: the parquet file.
         wanted: names of columns of numbers, or of vectors of equal length.
-        episode: only its rows, from the row groups that hold any; ``None``: all rows.
+        episode: only its rows; ``None``: all.
 
     Raises:
         UserError: the file is missing or damaged, or a column is ragged.
     """
-    with _Opened(file) as table:
-        names = [name for name in wanted if name in table.schema_arrow.names]
-        parts = list(_batches(table, names, episode, rows=65536))
+    with _opened(file) as table:
+        names = [name for name in wanted if name in table.schema.names]
+        found = table.to_table(columns=names, filter=_of(episode))
     columns = {}
     for name in names:
         try:
-            pieces = [_array(part.column(name)) for part in parts]
-            columns[name] = np.concatenate(pieces) if pieces else np.zeros(0)
-        except (ValueError, NotImplementedError) as error:
+            columns[name] = _array(found.column(name).to_numpy())
+        except (AttributeError, ValueError) as error:  # None among lists; lists of two lengths
             raise UserError(f"{file}: column '{name}' is no table of numbers: {error}") from error
     return columns
 
 
 def read_cells(file: Path, column: str, episode: int | None) -> Iterator[Any]:
-    """The cells of one column in order, a few rows in memory at a time."""
-    with _Opened(file) as table:
-        if column not in table.schema_arrow.names:
+    """The cells of one column in order, a few at a time."""
+    with _opened(file) as table:
+        if column not in table.schema.names:
             raise UserError(f"{file} has no column '{column}'")
-        for batch in _batches(table, [column], episode, rows=PICTURES_AT_ONCE):
+        for batch in table.to_batches(
+            columns=[column],
+            filter=_of(episode),
+            batch_size=PICTURES_AT_ONCE,
+            batch_readahead=0,
+            fragment_readahead=0,
+        ):
             yield from batch.column(column).to_pylist()
 
 
-def _batches(table: Any, names: list[str], episode: int | None, rows: int) -> Iterator[Any]:
-    """Record batches of ``names`` with the rows of ``episode``."""
-    import pyarrow.compute as compute
-
+def _of(episode: int | None) -> Any:
+    """The condition for an episode's rows; row groups whose statistics rule them out are not decoded."""
     if episode is None:
-        yield from table.iter_batches(rows, columns=names)
-        return
-    groups = _groups(table, episode)
-    # An empty list of groups would be taken for all of them by older releases.
-    for batch in (
-        table.iter_batches(rows, row_groups=groups, columns=[*names, EPISODE]) if groups else ()
-    ):
-        kept = batch.filter(compute.equal(batch.column(EPISODE), episode))
-        if kept.num_rows:
-            yield kept
+        return None
+    return needed("pyarrow", "pyarrow.dataset").field("episode_index") == episode
 
 
-def _groups(table: Any, episode: int) -> list[int]:
-    """The row groups whose statistics do not rule out that they hold ``episode``."""
-    meta = table.metadata
-    paths = [meta.schema.column(number).path for number in range(meta.num_columns)]
-    if EPISODE not in paths:
+def _array(cells: np.ndarray) -> np.ndarray:
+    """(n,) numbers, or lists of one length and depth → (n,) or (n, entries)."""
+    if cells.dtype != object or not len(cells):
+        return cells
+    return np.stack([np.ravel(_array(cell)) for cell in cells])
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A parquet file; what is wrong with it becomes a sentence that names it."""
+    pa, dataset = needed("pyarrow", "pyarrow"), needed("pyarrow", "pyarrow.dataset")
+    try:
+        yield dataset.dataset(existing(file), format="parquet")
+    except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"the data files hold no column '{EPISODE}', by which episodes are told apart"
-        )
-    place = paths.index(EPISODE)
-    kept = []
-    for group in range(meta.num_row_groups):
-        told = meta.row_group(group).column(place).statistics
-        if told is None or not told.has_min_max or told.min <= episode <= told.max:
-            kept.append(group)
-    return kept
-
-
-def _array(column: Any) -> np.ndarray:
-    """One batch's column → (n,), or (n, entries) of nested lists."""
-    import pyarrow as pa
-
-    rows = len(column)
-    nested = False
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    while hasattr(column.type, "value_field"):  # lists of every kind
-        column, nested = column.flatten(), True
-    values: np.ndarray = column.to_numpy(zero_copy_only=False)
-    return values.reshape(rows, -1) if nested else values
-
-
-class _Opened:
-    """A parquet file, open and mapped; what is wrong with it becomes a sentence that names it."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.table: Any = None
-
-    def __enter__(self) -> Any:
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as parquet
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "pyarrow":
-                raise
-            raise needs_extra("pyarrow") from error
-        self.errors = (pa.ArrowException, OSError)
-        try:
-            self.table = parquet.ParquetFile(existing(self.file), memory_map=True)
-        except self.errors as error:
-            raise self._sentence(error) from error
-        return self.table
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.table.close()
-        if isinstance(error, self.errors) and not isinstance(error, UserError):
-            raise self._sentence(error) from error
-
-    def _sentence(self, error: BaseException) -> UserError:
-        return UserError(f"{self.file} cannot be read as parquet: {str(error).splitlines()[0]}")
+            f"{file} cannot be read as parquet: {str(error).splitlines()[0]}"
+        ) from error

@@ -5,13 +5,13 @@ themselves are known to be off by one deep in files that hold many episodes, so 
 presentation time of each decoded frame is believed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.recordings.lerobot.tables import existing, needs_extra
+from src.recordings.lerobot.tables import existing, needed
 from src.utils.errors import UserError
 
 # How many seconds further back is looked for a key frame, each where the one before came too late: streams with
@@ -19,7 +19,9 @@ from src.utils.errors import UserError
 STEPS_BACK = (0.0, 1.0, 10.0, float("inf"))
 
 
-def frames_at(file: Path, times: Iterable[float], tolerance: float) -> Iterator[np.ndarray]:
+def frames_at(
+    file: Path, times: Iterable[float], tolerance: float
+) -> Generator[np.ndarray, None, None]:
     """The frame nearest to each time, (H, W, 3) uint8, RGB.
 
     Args:
@@ -30,7 +32,7 @@ def frames_at(file: Path, times: Iterable[float], tolerance: float) -> Iterator[
     Raises:
         UserError: the video is missing or damaged, or holds no frame near a time.
     """
-    av = _av()
+    av = needed("av", "av")
     wanted = list(times)
     if not wanted:
         return
@@ -77,13 +79,3 @@ def _decode_from(container: Any, stream: Any, time: float) -> Iterator[Any]:
             yield first
             yield from decoded
             return
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "av":
-            raise
-        raise needs_extra("av") from error
-    return av
