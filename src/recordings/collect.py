@@ -24,6 +24,7 @@ from src.recordings.playing import Player, play
 from src.recordings.policies import Policy, policy_of
 from src.recordings.writer import RecordingWriter
 from src.utils.errors import UserError
+from src.utils.pictures import pair
 
 ATARI_SIZE = (64, 64)
 
@@ -191,18 +192,8 @@ def plan_of(
     """
     _check_whole("episodes", episodes, 1)
     chosen = policy_of(policy) if isinstance(policy, str) else policy
-    return Plan(identify(env), chosen, Path(root), seed, _pair(size), max_steps, **settings)
-
-
-def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = [*size] if isinstance(size, Sequence) else [size, size]
-    if len(sides) != 2:
-        raise UserError(f"size={size} must be one number, or height and width")
-    for side in sides:
-        _check_whole("size", side, 1)
-    return sides[0], sides[1]
+    sides = None if size is None else pair(size, "size")
+    return Plan(identify(env), chosen, Path(root), seed, sides, max_steps, **settings)
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:

@@ -164,7 +164,9 @@ def pair(size: Sequence[int] | int, name: str = "data.size") -> tuple[int, int]:
     Raises:
         UserError: ``name`` is neither.
     """
-    sides = (size, size) if isinstance(size, int) else tuple(size) if size else ()
+    sides = (
+        (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
+    )
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise UserError(f"{name}={size} must be one number from 1, or height and width")
     return sides[0], sides[1]
