@@ -47,7 +47,10 @@ def tiny_config(compose_config: Callable[..., Any]) -> Callable[..., dict[str, A
     def plain(*overrides: str) -> dict[str, Any]:
         cfg = compose_config("model.latent_dim=4", *overrides)
         for part in (cfg.model.encoder, cfg.model.decoder):
-            part.update({key: value for key, value in SMALL.items() if key in part})
+            own = [
+                key for key in SMALL if key in part and not OmegaConf.is_interpolation(part, key)
+            ]
+            part.update({key: SMALL[key] for key in own})
         return OmegaConf.to_container(cfg.model, resolve=True)
 
     return plain

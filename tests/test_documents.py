@@ -72,7 +72,7 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_run_command_composes_and_names_settings_that_exist(
     command: str, a_users_folder: Path
 ) -> None:
-    from src.models.compat import check_data
+    from src.models.data_compat import check_data
     from src.utils.build import check_signatures
     from src.utils.main import data_configs
 

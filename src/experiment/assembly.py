@@ -20,7 +20,7 @@ from src.callbacks.run_state import RunState
 from src.callbacks.sampler import FitSampler
 from src.callbacks.trackers import RunFacts, open_trackers
 from src.jobs.trial import current_trial
-from src.models.compat import check_data
+from src.models.data_compat import check_data
 from src.models.pretrained import load_pretrained
 from src.runs import slurm
 from src.runs.record import RunRecord

@@ -1,8 +1,7 @@
 """Which parts cannot be combined, and why: one table, read before anything is trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -25,7 +24,7 @@ from src.models.objectives import (
     ForegroundELBO,
     Objective,
 )
-from src.models.posteriors import DiagonalGaussian, RiemannianGaussian
+from src.models.posteriors import RiemannianGaussian
 from src.models.priors import (
     ConditionalNormal,
     GaussianProcessPrior,
@@ -33,7 +32,6 @@ from src.models.priors import (
     StandardNormal,
     VampPrior,
 )
-from src.utils.build import locate
 from src.utils.errors import UserError
 
 
@@ -275,67 +273,3 @@ def check_parts(latent: nn.Module, objective: nn.Module) -> None:
             and rule.clashes(latent, objective)
         ):
             raise UserError(rule.reason)
-
-
-def check_data(
-    model: Mapping[str, Any],
-    data: Mapping[str, Any],
-    fitting: Callable[[tuple[str, ...]], list[str]],
-) -> None:
-    """Refuse a model and data that cannot meet, before any data is read.
-
-    Args:
-        model: the model's config; data: the data's, with ``kind`` and ``value_range``.
-        fitting: the names of the data configs whose kind is one of those given.
-
-    Raises:
-        UserError: with the data configs that fit.
-    """
-    latent, kind = locate(model["latent"]["_target_"]), data["kind"]
-    needed: tuple[str, ...] | None = getattr(latent, "kinds", None)
-    if needed and kind not in needed:
-        raise UserError(
-            f"model.latent {latent.__name__} takes {' or '.join(needed)} data, not '{kind}'; data "
-            f"that fits: {', '.join(fitting(needed))}"
-        )
-    if needed == ("sequence",):  # its networks see one frame at a time
-        kind = "image" if len(data["shape"]) == 4 else "vector"
-    for part in ("encoder", "decoder"):
-        network = locate(model[part]["_target_"])
-        kinds: tuple[str, ...] = getattr(network, "kinds", (kind,))
-        if kind not in kinds:
-            frames = " of frames" if needed == ("sequence",) else ""
-            raise UserError(
-                f"model.{part} {network.__name__} takes {' or '.join(kinds)} data, not "
-                f"'{kind}'{frames}; data that fits: {', '.join(fitting(kinds))}"
-            )
-    likelihood: Any = locate(model["likelihood"]["_target_"])
-    if likelihood.support == "unit" and data.get("value_range") != "unit":
-        raise UserError(
-            f"model.likelihood {likelihood.__name__} needs data in [0, 1]; data that fits: "
-            f"{', '.join(fitting(('image',)))}"
-        )
-    if likelihood.kinds and data["kind"] not in likelihood.kinds:
-        raise UserError(
-            f"model.likelihood {likelihood.__name__} takes {' or '.join(likelihood.kinds)} data, not '{data['kind']}'; "
-            f"data that fits: {', '.join(fitting(likelihood.kinds))}"
-        )
-    if model["encoder"].get("out_features", 1) is None and not issubclass(
-        locate(model["posterior"]["_target_"]), DiagonalGaussian
-    ):
-        raise UserError(
-            "model.encoder.out_features=null leaves it to the posterior how many features it takes, which only "
-            "diagonal_gaussian and riemannian can tell; give a number"
-        )
-    for part in ("encoder", "decoder", "objective"):
-        found = locate(model[part]["_target_"])
-        if getattr(found, "needs_background", False) and not data.get("background"):
-            raise UserError(
-                f"model.{part} {found.__name__} learns what moves before a background, and data={data.get('name')} "
-                "has none; data that fits: atari, recordings"
-            )
-    if getattr(latent, "condition_key", None) == "label" and not data.get("classes"):
-        raise UserError(
-            f"model.latent {latent.__name__} needs labels, and data={data.get('name')} names no data.classes; "
-            "data that fits: digits, or images with data.classes=<how many>"
-        )

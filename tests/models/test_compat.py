@@ -3,7 +3,8 @@
 import pytest
 from torch import nn
 
-from src.models.compat import check_data, check_parts
+from src.models.compat import check_parts
+from src.models.data_compat import check_data
 from src.models.latents import FlatLatent
 from src.models.likelihoods import GaussianLikelihood
 from src.models.networks import MLPDecoder, MLPEncoder

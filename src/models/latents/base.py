@@ -45,11 +45,8 @@ class Latent(nn.Module):
         super().__init__()
         self.encoder, self.posterior, self.prior = encoder, posterior, prior
         self.decoder, self.likelihood, self.metric = decoder, likelihood, metric
-        borrow: Any = getattr(posterior, "borrow_features", None)
-        if borrow and hasattr(encoder, "out_features"):
-            borrow(encoder.out_features)
         for part in (posterior, prior):
-            borrow = getattr(part, "borrow_metric", None)
+            borrow: Any = getattr(part, "borrow_metric", None)
             if borrow and metric is not None:
                 borrow(metric)
         for method, lent in (("borrow_posterior", self.encode_point), ("borrow_codes", posterior)):

@@ -18,6 +18,8 @@ from src.utils.seeding import isolated_rng
 
 # Training frames that the linear code is found from, spread over all of them.
 FRAMES = 2048
+# Spread of a dimension, below one grey level of one element, that is rounding: brought to 1 it would drown what is new.
+FAINTEST = 1 / 255
 
 
 def teach(model: nn.Module, data: Any, stage: str) -> None:
@@ -31,27 +33,12 @@ def teach(model: nn.Module, data: Any, stage: str) -> None:
             learn(data)
 
 
-def background_of(data: Any) -> Tensor:
-    """The background of a datamodule's training frames, (*frame shape).
-
-    Raises:
-        UserError: these data have none.
-    """
-    found = getattr(data, "background", None)
-    if found is None:
-        raise UserError(
-            f"this model learns what moves before a background, and data={getattr(data, 'name', data)} "
-            "has none; data that fits: atari, recordings"
-        )
-    return found
-
-
 def linear_code(frames: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The linear code of the smallest squared error (principal components), each dimension of mean 0 and variance 1.
 
     Args:
         frames: (N, D).
-        size: L; dimensions beyond what the frames span are 0.
+        size: L; dimensions beyond what the frames span, but for rounding, are 0.
 
     Returns:
         The mean frame (D,) and the directions, scaled by their standard deviations, (L, D).
@@ -62,7 +49,8 @@ def linear_code(frames: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if rank > 0:
         with isolated_rng(0, frames.device):  # the encoder and the decoder find the same code
             _, s, v = torch.svd_lowrank(frames - mean, q=min(rank + 32, *frames.shape), niter=4)
-        directions[:rank] = (v * s / len(frames) ** 0.5).T[:rank]
+        spread = s / len(frames) ** 0.5
+        directions[:rank] = (v * spread * (spread > FAINTEST)).T[:rank]
     return mean, directions
 
 
@@ -88,18 +76,14 @@ class BackgroundPart(nn.Module):
         """Take the background and the linear code from the training frames, once.
 
         What was copied in from a trained model (``model.pretrained``) stays as it was trained.
-
-        Raises:
-            UserError: the data have no background.
         """
-        background = background_of(data)
         if self.learned:
             return
-        self.background.copy_(background)
+        self.background.copy_(data.background)
         self.learned.fill_(1)
         size = prod(self.background.shape)  # a sample may be a sequence of frames
         rows = data.spread("train", FRAMES * size // prod(data.shape))
-        frames = data.rows("train", rows).reshape(-1, size)
+        frames = data.rows("train", rows).to(self.background).reshape(-1, size)
         self.start_at(*linear_code(frames, self.latent_dim))
 
     def start_at(self, mean: Tensor, directions: Tensor) -> None:
@@ -148,7 +132,7 @@ class BackgroundEncoder(BackgroundPart):
 
     def start_at(self, mean: Tensor, directions: Tensor) -> None:
         variance = directions.square().sum(1, keepdim=True)
-        weight = directions / variance.clamp_min(1e-12)
+        weight = directions / torch.where(variance > 0, variance, 1)
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(-weight @ (mean - self.background.flatten()))
 

@@ -12,14 +12,7 @@ from torch import Tensor, nn
 
 from src.models.networks.mlp import activation, residual_mlp
 from src.utils.errors import UserError
-
-
-def pyramid(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
-    """Picture sizes from (height, width) downwards, each side halved (rounded down) at every step."""
-    sizes = [(height, width)]
-    while max(sizes[-1]) > smallest and min(sizes[-1]) >= 4:
-        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-    return sizes
+from src.utils.pictures import conv_features, pyramid
 
 
 def _picture(shape: Sequence[int], network: str) -> tuple[int, int, int]:
@@ -166,25 +159,33 @@ def picture_decoder(
 
 
 class ConvEncoder(nn.Module):
-    """x (B, C, H, W) → features (B, out_features); for None the last convolution's own, as many as they are."""
+    """x (B, C, H, W) → features (B, out_features).
+
+    Args:
+        linear: end in a linear layer; without it the features are the last convolution's, ``conv_features`` of them.
+    """
 
     kinds = ("image",)
 
     def __init__(
         self,
         shape: Sequence[int],
-        out_features: int | None = 256,
+        out_features: int = 256,
         channels: int = 32,
         max_channels: int = 256,
         act: str = "relu",
+        linear: bool = True,
     ) -> None:
         super().__init__()
-        self.net = picture_encoder(
-            shape, out_features, channels, max_channels, act, 0, "ConvEncoder"
-        )
-        sizes = pyramid(*shape[1:])
-        own = _widths(channels, len(sizes) - 1, max_channels)[-1] * prod(sizes[-1])
-        self.out_features = own if out_features is None else out_features
+        width = out_features if linear else None
+        self.net = picture_encoder(shape, width, channels, max_channels, act, 0, "ConvEncoder")
+        own = conv_features(shape, channels, max_channels)
+        if not linear and out_features != own:
+            raise UserError(
+                f"model.encoder.out_features={out_features}: without a linear layer there are the {own} of the last "
+                f"convolution; give {own}, or model.encoder.linear=true"
+            )
+        self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

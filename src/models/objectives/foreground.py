@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from src.models.draw import Draw
-from src.models.networks.background import background_of
 from src.models.objectives.base import Terms
 from src.models.objectives.elbo import ELBO
 from src.utils.errors import UserError
@@ -23,9 +22,10 @@ class ForegroundELBO(ELBO):
 
         D/2 (log(Σ w e² / Σ w) + log 2π + 1),   w = 1 + weight · [|x − background| > threshold],
 
-    sums over a batch (each process its own), e² the squared error and D the elements of a frame: the Gaussian
-    log-likelihood at its optimal σ (Rybkin et al. 2021, arXiv:2006.13202) of a weighted error. What is reported as
-    ``recon_nll``, and with it every bound, is the likelihood's own.
+    sums over a batch (each process its own; in evaluation too, as the authors do), e² the squared error and D the
+    elements of a frame: the Gaussian log-likelihood at its optimal σ (Rybkin et al. 2021, arXiv:2006.13202) of a
+    weighted error. What is reported as ``recon_nll``, and with it every bound, is the likelihood's own. The background
+    is that of the training frames, whatever is evaluated.
 
     Args:
         shape: of one frame.
@@ -59,7 +59,7 @@ class ForegroundELBO(ELBO):
 
     def learn_from(self, data: Any) -> None:
         """Take the background of the training frames."""
-        self.background.copy_(background_of(data))
+        self.background.copy_(data.background)
 
     def forward(self, draw: Draw) -> Terms:
         terms = super().forward(draw)

@@ -14,34 +14,24 @@ class DiagonalGaussian(nn.Module):
     still has a gradient.
 
     Args:
-        in_features: width of the encoder's output; None takes whatever the encoder of the model has.
+        in_features: width of the encoder's output.
         dim: latent dimensions.
         residual: the first ``dim`` features are a first guess of μ, which the head corrects: it starts at 0, with a σ
-            of e⁻³, in which the guess is not lost.
+            of about e⁻³, in which the guess is not lost.
     """
 
     factorised = True
 
-    def __init__(self, in_features: int | None, dim: int, residual: bool = False) -> None:
+    def __init__(self, in_features: int, dim: int, residual: bool = False) -> None:
         super().__init__()
-        self.dim, self.residual, self.open = dim, residual, in_features is None
-        if in_features is not None:
-            self._build_head(in_features)
-
-    def borrow_features(self, in_features: int) -> None:
-        """Be told how many features the encoder has; it matters where ``in_features`` was None."""
-        if self.open:
-            self._build_head(in_features)
-
-    def _build_head(self, in_features: int) -> None:
-        dim = self.dim
-        self.head = nn.Linear(in_features, 2 * dim)
-        if self.residual and in_features < dim:
+        if residual and in_features < dim:
             raise UserError(
                 f"model.posterior.residual=true needs a first guess of each of {dim} latent dimensions, and the "
                 f"encoder has {in_features} features"
             )
-        if self.residual:
+        self.dim, self.residual = dim, residual
+        self.head = nn.Linear(in_features, 2 * dim)
+        if residual:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
             nn.init.constant_(self.head.bias[dim:], -3.0)
