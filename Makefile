@@ -19,9 +19,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 run: $(STAMP)
 	$(BIN)/python run_experiment.py $(RUN_ARGS)
 
-# One thread a process: tests start processes of their own, and threads that outnumber the cores only wait.
+# One thread a process: tests start processes of their own, and threads that outnumber the cores only wait. Files come in
+# their order: by default those of few tests come last, which are the slow ones, and one worker waits for the other.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --session-timeout=1200 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --session-timeout=1200 $(ARGS)
 
 app: $(STAMP)
 	$(BIN)/python -m streamlit run app.py --server.address 127.0.0.1 --server.headless true --browser.gatherUsageStats false $(ARGS)

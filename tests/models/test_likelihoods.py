@@ -327,7 +327,9 @@ def test_the_absolute_error_sees_the_offset_that_similarity_does_not():
 
 @pytest.mark.parametrize("name", sorted(data_configs(("image", "sequence"))))
 def test_every_data_config_publishes_the_levels_that_it_serves(compose_config, tmp_path, name):
-    overrides = ["data.shape=[1,8,8]"] if name == "images" else []
+    given = {"images": [1, 8, 8], "atari": [3, 8, 8], "recordings": [3, 8, 8]}
+    given["recordings_windows"] = [8, 3, 8, 8]
+    overrides = [f"data.shape={given[name]}".replace(" ", "")] if name in given else []
     config = compose_config(f"data={name}", *overrides).data
     assert config.levels == build(config).divisor + 1
     with pytest.raises(UserError, match=rf"data.levels=9: {config.name} is stored with"):
