@@ -21,8 +21,9 @@ run: $(STAMP)
 
 # One thread a process: tests start processes of their own, and threads that outnumber the cores only wait. Files come in
 # their order: by default those of few tests come last, which are the slow ones, and one worker waits for the other.
+# Twenty minutes on two quiet cores are the aim; what is busy gets five more before the session is ended.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --session-timeout=1200 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --session-timeout=1500 $(ARGS)
 
 app: $(STAMP)
 	$(BIN)/python -m streamlit run app.py --server.address 127.0.0.1 --server.headless true --browser.gatherUsageStats false $(ARGS)
