@@ -30,7 +30,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("one_process", [False, True])
 def test_a_tiny_training_is_timed_on_both_sides(one_process: bool) -> None:
     code = (
-        "import sys; sys.path.insert(0, 'scripts'); import benchmark as b\n"
+        "import sys; sys.path.insert(0, 'scripts'); import training_benchmark as b\n"
         "w = b.Workload('tiny', (), (1, 8, 8), 8, steps=20, chunk=5, chunks=6, target=0.9)\n"
         f"t = b.time_training(w, {one_process})\n"
         "print(t.ratio, len(t.ours), len(t.bare), len(t.row()) == len(b.HEADER))"
