@@ -61,6 +61,7 @@ class Figures(Callback):
 
     def _figures(self, data: Any, model: Any, split: str) -> Iterator[tuple[str, Any]]:
         yield from figure_set(model, data, split, self.level)
-        curves = figures.loss_curves(Run(self.directory, "", {}).metrics())
+        terms = figures.POSE_CURVES if data.value_range == "rotation" else figures.CURVES
+        curves = figures.loss_curves(Run(self.directory, "", {}).metrics(), terms)
         if curves is not None:
             yield "loss_curves", curves

@@ -19,14 +19,13 @@ from src.evaluation.features import Features
 from src.evaluation.metrics import trained_parameters
 from src.evaluation.report import (
     BASELINE_ELEMENTS,
+    BASELINE_POSES,
     BASELINE_ROWS,
-    Compared,
-    Report,
     batch_sums,
     finish_sums,
     summarise,
-    table_width,
 )
+from src.evaluation.results import Compared, Report, table_width
 from src.runs.reading import Run
 from src.runs.record import RESULTS_FILE, write_atomic, write_json
 from src.utils.seeding import isolated_rng
@@ -100,10 +99,14 @@ class TestReport(Callback):
         model: Any = pl_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = min(BASELINE_ROWS, BASELINE_ELEMENTS // prod(data.shape))
-        chosen = {split: data.spread(split, rows) for split in ("train", "test")}
+        rotations = data.value_range == "rotation"
+        chosen = {"train": data.spread("train", BASELINE_POSES if rotations else rows)}
+        chosen["test"] = data.spread("test", rows)
         train, test = (data.rows(split, chosen[split]) for split in chosen)
         labels, factors = _both(data.labels, chosen), _both(data.factors, chosen)
-        compared = Compared(train, test, labels, factors, data.background, data.baseline_components)
+        compared = Compared(
+            train, test, labels, factors, data.background, data.baseline_components, rotations
+        )
         fit = None
         if self.features is not None and data.kind == "image":
             fit = partial(self.features.fit, train, test, labels, self.run)
@@ -124,8 +127,8 @@ class TestReport(Callback):
             tracker.log_results(content, trainer.global_step)
         title = f"{data.name}: {values['num_samples']:.0f} test samples"
         write_atomic(self.directory / METRICS_TEXT, self.report.text(title))
-        table = self.report.table(title)
-        Console(width=max(Console().width, table_width(table))).print(table)
+        for table in self.report.tables(title):
+            Console(width=max(Console().width, table_width(table))).print(table)
         for warning in self.report.warnings:
             log.warning(warning)
 

@@ -4,6 +4,7 @@ from src.datamodules.atari import AtariDataModule
 from src.datamodules.base import ArrayDataModule
 from src.datamodules.cyclic_sprites import CyclicSpritesDataModule
 from src.datamodules.digits import DigitsDataModule
+from src.datamodules.hand_poses import HandPosesDataModule
 from src.datamodules.images import ImagesDataModule
 from src.datamodules.recordings import RecordingsDataModule
 
@@ -12,6 +13,7 @@ __all__ = [
     "AtariDataModule",
     "CyclicSpritesDataModule",
     "DigitsDataModule",
+    "HandPosesDataModule",
     "ImagesDataModule",
     "RecordingsDataModule",
 ]

@@ -29,7 +29,8 @@ class ArrayDataModule(LightningDataModule):
         name: used in messages.
         shape: of one sample.
         kind: vector, image, sequence or transition.
-        value_range: ``unit`` for [0, 1], ``real`` for anything.
+        value_range: ``unit`` for [0, 1], ``rotation`` where rows of three numbers are rotation vectors, ``real`` for
+            anything.
         batch_size: training samples a step and process.
         eval_batch_size: the same for validation and test.
         seed: of the training order.

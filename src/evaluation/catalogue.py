@@ -29,7 +29,7 @@ GROUPS = (
 )
 SAMPLER = "sampler@model.sampler"
 # What the models of a kind of data are counted on, where it is not cyclic_sprites.
-DATA = {"image": "digits", "frame": "atari"}
+DATA = {"image": "digits", "frame": "atari", "vector": "hand_poses"}
 PREAMBLE = """# Models
 
 Every file of `conf/model/` is a variant: `python run_experiment.py model=<name>`. This page is made from those files by

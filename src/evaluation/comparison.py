@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from src.evaluation.metrics import UNITS
+from src.evaluation.units import UNITS
 from src.runs import Run, list_runs
 from src.runs.loading import read_plain_config
 from src.runs.record import CONFIG_FILE

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent
 
 from src.evaluation import animations, figures, geometry_figures, sequence_figures
-from src.models.distributions import factorised_kl
+from src.evaluation.codes import encoded
+from src.evaluation.pose_figure_set import pose_figure_set
 from src.models.geometry import geodesic, length, line
 from src.models.latents import FrameSequence
 from src.models.meters import ACTIVE_VARIANCE
@@ -21,8 +21,8 @@ Named = tuple[str, Any]
 
 TRAVERSED = 8
 PICTURES, SEQUENCES = 2000, 200
-# Reconstructed pictures in a figure; pictures encoded at once.
-SHOWN, ENCODED = 10, 250
+# Reconstructed pictures in a figure.
+SHOWN = 10
 GEODESICS = 4
 POINTS = 33
 
@@ -41,7 +41,9 @@ def figure_set(model: Any, data: Any, split: str, level: Level) -> Iterator[Name
     ``minimal`` is reconstructions and samples; ``standard`` adds what the latent space looks like; ``full`` adds maps
     over time and pages that move.
     """
-    if isinstance(model.latent, FrameSequence):
+    if data.value_range == "rotation":
+        yield from pose_figure_set(model, data, split, level)
+    elif isinstance(model.latent, FrameSequence):
         yield from _of_sequences(model, data, split, level)
     else:
         yield from _of_samples(model, data, split, level)
@@ -58,7 +60,7 @@ def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Nam
         yield "samples", figures.samples(model.sample(64).cpu())
     if level == "minimal":
         return
-    z, sigma, kl = _codes(model, x)
+    z, sigma, kl = encoded(model, x)
     yield "latent_scatter", figures.latent_scatter(z, labels)
     information, unit = z.var(0), "variance"
     if kl is not None and sigma is not None:
@@ -72,24 +74,6 @@ def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Nam
     yield "traversals", figures.traversals(grid, values, dimensions, information, unit)
     if model.latent.metric is not None and z.shape[1] > 1:
         yield from _of_metric(model, z, labels)
-
-
-def _codes(model: Any, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Posterior means and standard deviations of x, (N, D), and the mean KL of every dimension, (D,), on the CPU.
-
-    The last two are None where posterior or prior is not factorised.
-    """
-    p = model.latent.prior_over_z()
-    means, sigmas, rates = [], [], []
-    for part in x.split(ENCODED):
-        q = model.encode(part.to(model.device))
-        means.append(q.mean.cpu())
-        if isinstance(q, Independent) and isinstance(p, Independent):
-            sigmas.append(q.stddev.cpu())
-            rates.append(factorised_kl(q, p).cpu())
-    if not rates:
-        return torch.cat(means), None, None
-    return torch.cat(means), torch.cat(sigmas), torch.cat(rates).mean(0)
 
 
 def _of_sequences(model: Any, data: Any, split: str, level: Level) -> Iterator[Named]:

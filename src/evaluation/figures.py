@@ -11,6 +11,11 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from src.evaluation.units import UNITS
+
+# The terms of a training that are shown, and those of a training on poses.
+CURVES = ("loss", "recon_nll", "kl", "mse")
+POSE_CURVES = ("loss", "recon_nll", "kl", "mpjre")
 ORIGINAL, OURS, MUTED = "#444444", "#2563eb", "#c4c9d4"
 
 
@@ -187,9 +192,7 @@ def latent_distributions(z: Tensor, sigma: Tensor, kl: Tensor) -> Figure:
     return figure
 
 
-def loss_curves(
-    rows: Iterable[dict[str, Any]], terms: Iterable[str] = ("loss", "recon_nll", "kl", "mse")
-) -> Figure | None:
+def loss_curves(rows: Iterable[dict[str, Any]], terms: Iterable[str] = CURVES) -> Figure | None:
     """Training and validation curves by term, from the rows of ``metrics.jsonl``; None before there are any."""
     curves: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -221,7 +224,7 @@ def loss_curves(
                 )
                 margin = 0.05 * (tail.max() - tail.min() + 1e-9)
                 ax.set_ylim(min(low, tail.min() - margin), max(high, tail.max() + margin))
-        ax.set(xlabel="step", title=term, ylabel="intensity²" if term == "mse" else "nats")
+        ax.set(xlabel="step", title=term, ylabel=UNITS.get(term, "nats"))
         ax.legend(frameon=False)
     return figure
 

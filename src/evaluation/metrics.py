@@ -10,74 +10,8 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from src.evaluation.disentanglement import disentanglement
-from src.models.meters import ACTIVE_VARIANCE, PIXEL_TOLERANCE, psnr
-
-UNITS = {
-    "loss": "nats",
-    "recon_nll": "nats",
-    "kl": "nats",
-    "elbo": "nats",
-    "nll": "nats",
-    "energy_mean": "nats",
-    "mse": "intensity²",
-    "mse_sampled": "intensity²",
-    "psnr": "dB",
-    "psnr_sampled": "dB",
-    "foreground_mse": "intensity²",
-    "foreground_psnr": "dB",
-    "ssim": "1",
-    "pixel_accuracy": "fraction",
-    "active_units": "dimensions",
-    "knn_accuracy": "fraction",
-    "mig": "fraction",
-    "sap": "fraction",
-    "dci_disentanglement": "fraction",
-    "dci_completeness": "fraction",
-    "dci_informativeness": "fraction",
-    "factor_vae_score": "fraction",
-    "factor_accuracy": "fraction",
-    "sample_fid": "1",
-    "sample_precision": "fraction",
-    "sample_recall": "fraction",
-    "sample_density": "1",
-    "sample_coverage": "fraction",
-    "interpolation_mse_linear": "intensity²",
-    "interpolation_mse_geodesic": "intensity²",
-    "interpolation_mse_difference": "intensity²",
-    "interpolation_mse_own_state": "intensity²",
-    "off_data_mse_linear": "intensity²",
-    "off_data_mse_geodesic": "intensity²",
-    "off_data_mse_difference": "intensity²",
-    "off_data_mse_ends": "intensity²",
-    "sample_frechet": "intensity²",
-    "sample_nearest_mse": "intensity²",
-    "coverage_mse": "intensity²",
-    "cyclicity_error": "intensity²",
-    "latent_cyclicity_error": "latent²",
-    "loop": "latent²",
-    "commitment": "latent²",
-    "codebook_perplexity": "entries",
-    "metric_half_logdet_inverse": "nats",
-    "metric_log10_condition": "1",
-    "num_samples": "samples",
-}
-LOWER_IS_BETTER = {
-    "loss",
-    "recon_nll",
-    "kl",
-    "nll",
-    "energy_mean",
-    "mse",
-    "mse_sampled",
-    "foreground_mse",
-    "cyclicity_error",
-    "sample_fid",
-    "sample_frechet",
-    "sample_nearest_mse",
-} | {name for name in UNITS if name.startswith(("interpolation_", "off_data_", "coverage_"))}
-HIGHER_IS_BETTER = {"elbo", "psnr", "psnr_sampled", "foreground_psnr", "ssim"} | {
-    name for name, unit in UNITS.items() if unit == "fraction" or name == "sample_density"
-}
+from src.models.likelihoods.base import PIXEL_TOLERANCE
+from src.models.meters import ACTIVE_VARIANCE, psnr
 
 # What moves differs from the background by more than this.
 FOREGROUND = 0.1

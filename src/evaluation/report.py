@@ -1,18 +1,17 @@
-"""Numbers of a test beside their trivial baselines, as a dict and as a table."""
+"""What is computed when a model is tested, and its numbers beside those of trivial baselines."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Column, Table
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from src.evaluation import metrics
 from src.evaluation.disentanglement import disentanglement, majority
 from src.evaluation.features import Extractor
+from src.evaluation.pose_report import summarise_poses
+from src.evaluation.results import Both, Compared, Report
 from src.evaluation.samples import compare_samples
 from src.evaluation.sequence_metrics import sequence_values
 from src.models.latents import FrameSequence
@@ -20,112 +19,14 @@ from src.models.meters import bounds_likelihood, psnr
 from src.models.vae import VAE
 from src.utils.errors import UserError
 
-# A column of train and test, where the data has one.
-Both = tuple[Tensor, Tensor] | None
 # Rows that the baselines are fitted to and that nearest neighbours are looked for in.
 BASELINE_ROWS = 20_000
 # … and how many numbers those rows may hold together: half a gigabyte.
 BASELINE_ELEMENTS = 2**27
+# Training poses, which are small, and whose Gaussian has 4000 numbers to be fitted.
+BASELINE_POSES = 50_000
 # Frames have a background that a decoder can learn by heart: below these a code says next to nothing of what moves.
 LEAST_OF_FRAMES = {"least_active": 4, "least_kl": 2.0}
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What a model and its baselines are compared on.
-
-    Attributes:
-        train, test: (N, *shape) as the model sees them.
-        labels: of train and test, where there are any.
-        factors: (N, F) of train and test, where they are known.
-        background: (*shape) of frames, else None.
-        components: sizes of linear codes to compare with, beside the model's own.
-    """
-
-    train: Tensor
-    test: Tensor
-    labels: Both = None
-    factors: Both = None
-    background: Tensor | None = None
-    components: Sequence[int] = ()
-
-
-@dataclass
-class Report:
-    """The result of an evaluation.
-
-    Attributes:
-        values: metric → value.
-        baselines: baseline → metric → value.
-        warnings: what a reader must know.
-        facts: how some of the values came about.
-    """
-
-    values: dict[str, float]
-    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self, stage: str = "test") -> dict[str, Any]:
-        """The content of ``results.json``."""
-        rows = {
-            f"{stage}/{name}": {
-                "value": value,
-                "unit": metrics.UNITS.get(name, "nats"),
-                "baselines": {
-                    baseline: found[name]
-                    for baseline, found in self.baselines.items()
-                    if name in found
-                },
-            }
-            for name, value in self.values.items()
-        }
-        return {"metrics": rows, "warnings": self.warnings, **self.facts}
-
-    def table(self, title: str) -> Table:
-        """One row a metric, one column a baseline; the best of a row is bold."""
-        table = Table(
-            Column("metric", no_wrap=True),
-            Column("unit", no_wrap=True),
-            "this model",
-            *self.baselines,
-            title=title,
-            title_justify="left",
-        )
-        for name, value in self.values.items():
-            others = [found.get(name) for found in self.baselines.values()]
-            everyone = [number for number in [value, *others] if number is not None]
-            best = min(everyone) if name in metrics.LOWER_IS_BETTER else max(everyone)
-            compared = any(other is not None for other in others)
-            cells = [
-                "—" if v is None else f"[bold]{v:.4g}[/]" if compared and v == best else f"{v:.4g}"
-                for v in [value, *others]
-            ]
-            table.add_row(name, metrics.UNITS.get(name, "nats"), *cells)
-        return table
-
-    def text(self, title: str) -> str:
-        """The table and the warnings as plain text.
-
-        Pictures have three lines above it, in the words and units in which Atari VAEs are compared elsewhere.
-        """
-        lines = []
-        if {"mse", "psnr", "pixel_accuracy"} <= self.values.keys():
-            lines = [
-                f"MSE: {self.values['mse']:.6f}",
-                f"PSNR: {self.values['psnr']:.2f} dB",
-                f"Accuracy (±0.1): {100 * self.values['pixel_accuracy']:.2f} %",
-                "",
-            ]
-        table = self.table(title)
-        with (console := Console(width=table_width(table), no_color=True)).capture() as shown:
-            console.print(table)
-        return "\n".join([*lines, shown.get(), *(f"warning: {w}" for w in self.warnings)])
-
-
-def table_width(table: Table) -> int:
-    """Columns that a report takes: cut off at 80 it would hide its numbers."""
-    return 44 + 14 * (len(table.columns) - 2)
 
 
 @torch.no_grad()
@@ -153,11 +54,12 @@ def batch_sums(
         found["nll"] = -model.log_likelihood(x, k, c).sum()
     if x.dim() not in (4, 5):
         return found
-    decoded = model.reconstruct(x, c)
+    q = model.encode(x, c)
+    decoded = model.decode(q.mean, c).mean
     found["ssim"] = metrics.ssim(x, decoded.clamp(0, 1)).sum()
     if background is not None:
         found |= metrics.foreground_sums(x, decoded, background.to(x))
-        sampled = model.decode(model.encode(x, c).sample(), c).mean
+        sampled = model.decode(q.sample(), c).mean
         found["mse_sampled"] = (sampled - x).square().flatten(1).mean(1).sum()
     return found
 
@@ -186,6 +88,8 @@ def summarise(
         compared: samples of train and test.
         fit_features: gives what samples are to be compared by; None leaves their metrics out.
     """
+    if compared.rotations:
+        return summarise_poses(model, values, compared)
     train, test, labels, factors = (
         compared.train,
         compared.test,
@@ -217,10 +121,7 @@ def summarise(
             add_samples(report, model, train, test, labels, pca, fit_features())
         except UserError as error:
             report.warnings.append(f"there are no metrics of the samples: {error}")
-    order = [name for name in metrics.UNITS if name in values] + sorted(
-        name for name in values if name not in metrics.UNITS
-    )
-    report.values = {name: values[name] for name in order}
+    report.sort()
     return report
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from src.evaluation.comparison import Entry, Interval, finished_runs, grouped, intervals
 from src.evaluation.geometry_figures import strips
-from src.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, UNITS
+from src.evaluation.pose_figures import rate_distortion
+from src.evaluation.units import HIGHER_IS_BETTER, LOWER_IS_BETTER, UNITS
 from src.models.latents import FrameSequence
 from src.runs import load_model
 from src.runs.record import write_atomic
@@ -45,10 +46,14 @@ def markdown(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> s
         ]
         given = [_baseline(entries, name, baseline) for baseline in baselines]
         others = [_fact(value) for value in given]
-        lines.append(
-            "| " + " | ".join([f"`{name}`", UNITS.get(name, "nats"), *cells, *others]) + " |"
-        )
+        lines.append("| " + " | ".join([f"`{name}`", _unit(entries, name), *cells, *others]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _unit(entries: Sequence[Entry], metric: str) -> str:
+    """As the runs have it: the squared error of poses is none of intensities."""
+    stored = (e.metrics[metric].get("unit") for e in entries if metric in e.metrics)
+    return next(filter(None, stored), UNITS.get(metric, "nats"))
 
 
 def _best(name: str, row: dict[str, Interval]) -> str | None:
@@ -148,7 +153,7 @@ def write_comparison(
     pictures: int,
     rows: Literal["metrics", "models"] = "metrics",
 ) -> list[Path]:
-    """Write ``table.md`` and pictures of the same held-out data side by side.
+    """Write ``table.md`` and pictures of the same held-out data side by side; of poses, rates and distortions.
 
     Args:
         runs: a directory with finished runs below it, or several.
@@ -174,7 +179,22 @@ def write_comparison(
     directory.mkdir(parents=True, exist_ok=True)
     written = [directory / "table.md"]
     write_atomic(written[0], (markdown if rows == "metrics" else by_model)(entries, metrics))
+    written += _write_rates(entries, directory)
     return [*written, *(_write_pictures(entries, directory, pictures) if pictures else [])]
+
+
+def _write_rates(entries: Sequence[Entry], directory: Path) -> list[Path]:
+    """``rate_distortion.png`` of models of poses; none of other data, or of one model."""
+    table = intervals(entries)
+    rates, errors = table.get("kl", {}), table.get("mpjre", {})
+    points = {
+        group: (rates[group].centre, errors[group].centre) for group in rates if group in errors
+    }
+    if len(points) < 2:
+        return []
+    path = directory / "rate_distortion.png"
+    rate_distortion(points, joined=False).savefig(path, dpi=110)
+    return [path]
 
 
 def _write_pictures(entries: Sequence[Entry], directory: Path, count: int) -> list[Path]:

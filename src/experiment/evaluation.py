@@ -7,12 +7,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from src.callbacks.energy import CalibrateEnergy
 from src.callbacks.figures import Figures
 from src.callbacks.report import TestReport
 from src.callbacks.sampler import FitSampler
 from src.evaluation.features import Features, FileFeatures
 from src.experiment.assembly import portable, quiet_libraries
 from src.runs.loading import (
+    CALIBRATION,
     WEIGHTS,
     check_state,
     load_model,
@@ -64,11 +66,32 @@ def evaluate_run(cfg: DictConfig) -> None:
         build(cfg.features) if "features" in cfg else features_of(config.get("features")),
         run.path,
     )
-    callbacks = [FitSampler(), report, Figures(str(directory))]
+    callbacks = [
+        FitSampler(),
+        report,
+        Figures(str(directory)),
+        *_calibration(cfg, run.path, config),
+    ]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
     trainer.test(model, datamodule=data, verbose=False)
     if portable_config:
         save_model(model, portable(portable_config), directory / "model")
+
+
+def _calibration(cfg: DictConfig, run: Path, config: dict[str, Any]) -> list[CalibrateEnergy]:
+    """What calibrates the run's energy anew: where it was calibrated, or was meant to be, unless told otherwise."""
+    asked = (config.get("callbacks") or {}).get("energy")
+    wanted = cfg.get("calibrate")
+    if not (asked or (run / "model" / CALIBRATION).exists() if wanted is None else wanted):
+        return []
+    known = ("rows", "mode", "k", "reject_above", "batch_size")
+    settings = {key: value for key, value in (asked or {}).items() if key in known}
+    try:
+        return [CalibrateEnergy(str(run), **settings)]
+    except TypeError as error:  # a stranger's config may hold anything
+        raise UserError(
+            f"callbacks.energy of {run / CONFIG_FILE} is no setting: {error}"
+        ) from error
 
 
 def _sampler_for(cfg: DictConfig, config: dict[str, Any]) -> dict[str, Any]:

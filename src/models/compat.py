@@ -10,13 +10,14 @@ from src.models.latents import (
     ConditionalLatent,
     FramesLatent,
     HamiltonianLatent,
+    IdentityLatent,
     LadderLatent,
     Latent,
     LongitudinalLatent,
 )
-from src.models.likelihoods import GaussianLikelihood
+from src.models.likelihoods import ExactLikelihood, GaussianLikelihood
 from src.models.likelihoods.base import ScaledLikelihood
-from src.models.networks import BackgroundDecoder
+from src.models.networks import BackgroundDecoder, StandardiseDecoder, StandardiseEncoder
 from src.models.objectives import (
     ELBO,
     AdversarialAutoencoder,
@@ -24,7 +25,7 @@ from src.models.objectives import (
     ForegroundELBO,
     Objective,
 )
-from src.models.posteriors import RiemannianGaussian
+from src.models.posteriors import PointPosterior, RiemannianGaussian
 from src.models.priors import (
     ConditionalNormal,
     GaussianProcessPrior,
@@ -52,7 +53,30 @@ def _support(part: object) -> str | None:
     return getattr(part, "support", "euclidean")
 
 
+def _of_exact_density(latent: Latent) -> list[bool]:
+    """Of the parts that make up the density of x itself, and only together, which ones there are."""
+    return [
+        isinstance(latent, IdentityLatent),
+        isinstance(latent.encoder, StandardiseEncoder),
+        isinstance(latent.decoder, StandardiseDecoder),
+        isinstance(latent.posterior, PointPosterior),
+        isinstance(latent.likelihood, ExactLikelihood),
+    ]
+
+
 RULES = (
+    Rule(
+        lambda latent, objective: (
+            any(_of_exact_density(latent))
+            and not (
+                all(_of_exact_density(latent))
+                and latent.metric is None
+                and isinstance(objective, ELBO)
+            )
+        ),
+        "latent identity, encoder and decoder standardise, posterior point and likelihood exact are one density of x "
+        "itself, and go with no other part but a prior and objective elbo; choose model=gaussian_pose",
+    ),
     Rule(
         lambda latent, objective: objective.needs_density and not _posterior(latent, "density"),
         "this objective needs a posterior with a density, and delta is a point mass; use "

@@ -22,6 +22,7 @@ def check_data(model: Config, data: Config, fitting: Fitting) -> None:
     """
     latent: Any = locate(model["latent"]["_target_"])
     _check_networks(latent, model, data, fitting)
+    _check_rotations(model, data)
     _check_likelihood(locate(model["likelihood"]["_target_"]), data, fitting)
     _check_background(model, data)
     if getattr(latent, "condition_key", None) == "label" and not data.get("classes"):
@@ -63,6 +64,16 @@ def _check_likelihood(likelihood: Any, data: Config, fitting: Fitting) -> None:
             f"model.likelihood {likelihood.__name__} takes {' or '.join(likelihood.kinds)} data, not '{data['kind']}'; "
             f"data that fits: {', '.join(fitting(likelihood.kinds))}"
         )
+
+
+def _check_rotations(model: Config, data: Config) -> None:
+    for part in ("encoder", "decoder", "likelihood"):
+        found = locate(model[part]["_target_"])
+        if getattr(found, "support", None) == "rotation" and data.get("value_range") != "rotation":
+            raise UserError(
+                f"model.{part} {found.__name__} takes joints as rotation vectors in radians, and "
+                f"data={data.get('name')} has none; data that fits: hand_poses"
+            )
 
 
 def _check_background(model: Config, data: Config) -> None:

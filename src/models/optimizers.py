@@ -59,9 +59,16 @@ def known_rule(rule: str) -> str:
 
 
 def _groups(model: nn.Module, objective: Any) -> list[Any]:
-    if not hasattr(objective, "critic_parameters"):
-        return list(model.parameters())
-    critic = list(objective.critic_parameters())
-    own = {id(parameter) for parameter in critic}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
-    return [{"params": others}, {"params": critic, **objective.critic_optimizer}]
+    """Parameters: what a part names ``undecayed`` has no weight decay, and a critic its own settings."""
+    critic = [*objective.critic_parameters()] if hasattr(objective, "critic_parameters") else []
+    undecayed = [
+        getattr(part, name) for part in model.modules() for name in getattr(part, "undecayed", ())
+    ]
+    apart = {id(parameter) for parameter in [*critic, *undecayed]}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
+    groups: list[Any] = [{"params": others}]
+    if undecayed:
+        groups.append({"params": undecayed, "weight_decay": 0.0})
+    if critic:
+        groups.append({"params": critic, **objective.critic_optimizer})
+    return groups if len(groups) > 1 else others

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from src.models.compat import check_parts
 from src.models.compilation import compiled, prepare_to_compile
-from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
+from src.models.energy import Mode, energy, importance_bound
 from src.models.meters import EvaluationSums, TermWindow
 from src.models.networks.background import teach
 from src.models.objectives import Terms
@@ -143,21 +142,12 @@ class VAE(LightningModule):
         ).mean
 
     def log_likelihood(self, x: Tensor, k: int, c: Tensor | None = None) -> Tensor:
-        """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519); k in slices to bound memory."""
-        if self.latent.likelihood.pseudo:
-            raise NotImplementedError(
-                "this likelihood is a score and no probability of x: there is nothing to bound"
-            )
-        size = min(8, max(1, LARGEST_SLICE // x.numel()))
-        slices = [min(size, k - done) for done in range(0, k, size)]
-        draws = (self.latent.infer(x, self._known(c), k=size) for size in slices)
-        log_w = torch.cat([draw.log_px + draw.log_pz - draw.log_qz for draw in draws])
-        return log_w.logsumexp(0) - torch.tensor(float(k)).log()
+        """log 1/k Σ p(x, z)/q(z | x), (B,) nats (Burda et al. 2016, arXiv:1509.00519)."""
+        return importance_bound(self, x, k, c)
 
-    def energy(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """−log p(x | μ) + KL(q(z | x) ‖ p(z)), (B,) nats, deterministic; see ``divergence_at_mean``."""
-        q, p = self.encode(x, c), self.prior(c)
-        return -self.decode(q.mean, c).log_prob(x) + divergence_at_mean(q, p)
+    def energy(self, x: Tensor, c: Tensor | None = None, mode: Mode = "mean", k: int = 1) -> Tensor:
+        """Minus a bound on log p(x), (B,) nats, lower = more plausible; deterministic by default, see ``energy``."""
+        return energy(self, x, mode, k, c)
 
     # Training.
 

@@ -1,18 +1,21 @@
 """Opening models and checkpoints, one's own or a stranger's, without running anything that they contain."""
 
+import json
 import pickle
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.runs.record import write_atomic
-from src.utils.build import FOREIGN, build
+from src.utils.build import FOREIGN, build, locate
 from src.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+WEIGHTS, CONFIG, CALIBRATION = "model.safetensors", "config.yaml", "energy.json"
 
 
 def save_model(model: "nn.Module", config: dict[str, Any], directory: Path) -> None:
@@ -30,6 +33,19 @@ def save_model(model: "nn.Module", config: dict[str, Any], directory: Path) -> N
     write_atomic(directory / CONFIG, yaml.safe_dump(config, sort_keys=False))
 
 
+def model_directory(path: str | Path) -> Path:
+    """Where the model of a run, or of a ``model`` directory, lies.
+
+    Raises:
+        UserError: nowhere.
+    """
+    directory = Path(path)
+    directory = directory if (directory / WEIGHTS).exists() else directory / "model"
+    if not (directory / WEIGHTS).exists():
+        raise UserError(f"{path} holds no model: there is no {directory / WEIGHTS}")
+    return directory
+
+
 def load_model(path: str | Path) -> Any:
     """The model of a run, or of a ``model`` directory, ready to be asked (see ``src/models/protocol.py``).
 
@@ -42,10 +58,7 @@ def load_model(path: str | Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    directory = Path(path)
-    directory = directory if (directory / WEIGHTS).exists() else directory / "model"
-    if not (directory / WEIGHTS).exists():
-        raise UserError(f"{path} holds no model: there is no {directory / WEIGHTS}")
+    directory = model_directory(path)
     config = read_plain_config(directory / CONFIG)
     if "_target_" not in config:
         raise UserError(f"{directory / CONFIG} describes no model: it has no _target_")
@@ -59,6 +72,46 @@ def load_model(path: str | Path) -> Any:
     check_state(model, state, str(directory / WEIGHTS))
     model.load_state_dict(state)
     return model.eval()
+
+
+def load_energy(path: str | Path) -> Any:
+    """The calibrated energy of a run, or of a ``model`` directory: a ``src.models.energy.Energy``, ready to be asked.
+
+    Raises:
+        UserError: there is no model, no calibration, or one that belongs to other weights.
+    """
+    model, directory = load_model(path), model_directory(path)
+    content = _read_calibration(directory / CALIBRATION)
+    if content.get("weights") != checksum(model.state_dict()):
+        raise UserError(
+            f"{directory / CALIBRATION} was made with other weights than those of {WEIGHTS}; make it again: "
+            "python scripts/evaluate.py run=<the run> calibrate=true"
+        )
+    return locate("src.models.energy.Energy", FOREIGN)(model, content).eval()
+
+
+def _read_calibration(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no {path}: make one with python scripts/evaluate.py run=<the run> calibrate=true"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no calibration")
+    return content
+
+
+def checksum(state: "Mapping[str, Tensor]") -> str:
+    """What tells one model's weights from another's: of names and values, those of floats in single precision."""
+    total = 0
+    for name, tensor in sorted(state.items()):
+        values = tensor.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+        total = zlib.crc32(values.contiguous().numpy().tobytes(), zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

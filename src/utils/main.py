@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def register_resolvers() -> None:
     OmegaConf.register_resolver("device_count", _device_count, replace=True)
     OmegaConf.register_resolver("frame_shape", lambda shape: list(shape[1:]), replace=True)
     OmegaConf.register_resolver("sum", _sum, replace=True)
+    OmegaConf.register_resolver("elements", prod, replace=True)
     OmegaConf.register_resolver("unused_dir", _unused_dir, replace=True, use_cache=True)
     OmegaConf.register_resolver("job_dir", _job_dir, replace=True, use_cache=True)
 

@@ -8,7 +8,7 @@ import yaml
 from scipy.stats import t as student
 
 from src.evaluation.comparison import Interval, finished_runs, intervals
-from src.evaluation.side_by_side import by_model, markdown
+from src.evaluation.side_by_side import by_model, markdown, write_comparison
 from src.utils.errors import UserError
 
 
@@ -134,3 +134,20 @@ def test_samples_seen_through_different_features_are_not_compared(tmp_path):
         file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="compares samples by the features"):
         finished_runs([tmp_path])
+
+
+def test_models_of_poses_are_compared_in_degrees_and_by_rate_and_distortion(tmp_path):
+    runs, output = tmp_path / "runs", tmp_path / "out"
+    runs.mkdir()
+    for model, kl, error in (("narrow", 20.0, 3.0), ("wide", 60.0, 1.2)):
+        write_run(runs, model, 0, 0.002)
+        rows = {
+            "test/mse": {"value": 0.002, "unit": "rad²"},
+            "test/kl": {"value": kl, "unit": "nats"},
+            "test/mpjre": {"value": error, "unit": "degrees"},
+        }
+        (runs / f"{model}_0" / "results.json").write_text(json.dumps({"metrics": rows}))
+    written = write_comparison(str(runs), str(output), None, 0)
+    assert [path.name for path in written] == ["table.md", "rate_distortion.png"]
+    table = written[0].read_text()
+    assert "| `mse` | rad² |" in table and "| `mpjre` | degrees | 3 | **1.2** |" in table

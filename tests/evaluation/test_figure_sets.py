@@ -11,6 +11,8 @@ from src.utils.errors import UserError
 class Data:
     """Random samples of a shape, with labels."""
 
+    value_range = "unit"
+
     def __init__(self, shape: tuple[int, ...], size: int = 40) -> None:
         self.x, self.label = torch.rand(size, *shape), torch.arange(size) % 3
 

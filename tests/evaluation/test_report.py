@@ -7,14 +7,8 @@ import torch
 from rich.console import Console
 
 from src.evaluation.metrics import pictures
-from src.evaluation.report import (
-    Compared,
-    Report,
-    batch_sums,
-    finish_sums,
-    posterior_means,
-    summarise,
-)
+from src.evaluation.report import batch_sums, finish_sums, posterior_means, summarise
+from src.evaluation.results import Compared, Report
 
 TRAIN, TEST = (torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(n)) for n in (60, 30))
 LABELS = torch.arange(60) % 3, torch.arange(30) % 3

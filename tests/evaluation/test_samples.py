@@ -8,7 +8,8 @@ import torch
 
 from src.evaluation.features import PixelFeatures
 from src.evaluation.metrics import fit_pca
-from src.evaluation.report import Compared, summarise
+from src.evaluation.report import summarise
+from src.evaluation.results import Compared
 from src.evaluation.samples import compare_samples, draw, gaussian_samples, sample_metrics
 from src.utils.errors import UserError
 

@@ -23,12 +23,17 @@ MODEL = Path(__file__).parents[2] / "conf" / "model"
 MODELS = sorted(file.stem for file in MODEL.glob("*.yaml"))
 # Their data are frames with a background; what the networks learn from it has its tests in test_background.py.
 BACKGROUND_MODELS = ("atari_vae", "atari_vae_reference")
+# Their data are rotation vectors; the densities of the last three are of the pose itself.
+POSE_MODELS = ("hand_standard", "hand_so3", "gaussian_pose", "mixture_pose", "flow_pose")
 SEQUENCE_MODELS = ("gp_vae", "hybrid", "lvae_iaf", "riemannian_flow", "vanilla_sequence")
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
     for folder in MODEL.iterdir()
     if folder.is_dir()
 }
+# Parts that take poses, or only each other; what they do has its own tests.
+OF_POSES = ("exact", "rotations", "standardise", "standardised_gaussian")
+NETWORKS = sorted({*GROUPS["encoder"]} & {*GROUPS["decoder"]} - {*OF_POSES})
 # Likelihoods of which the first parameter is a picture.
 LOCATED = ("discretised_logistic", "gaussian", "laplace", "student_t")
 TRAINING_ONLY = ("optimizer", "scheduler", "compile", "pretrained")
@@ -91,6 +96,8 @@ def own_shape(name: str) -> list[str]:
     """The shape of the digits, for models that choose other data by themselves."""
     if of_sequences(name):
         return ["data.shape=[3,1,8,8]"]
+    if name in POSE_MODELS[2:]:
+        return ["model.latent_dim=90"]
     return ["data.shape=[1,8,8]"] if name in BACKGROUND_MODELS else []
 
 
@@ -112,7 +119,9 @@ def check(model: Any, labels: Tensor | None = None) -> None:
     model.eval()
     model.evaluation_step(batch)
     metrics = model.sums.pop(lambda total: total)
-    assert {"loss", "recon_nll", "mse", "psnr", "pixel_accuracy", "active_units"} <= metrics.keys()
+    of_pictures = {"psnr", "pixel_accuracy"} if len(model.shape) in (3, 4) else set()
+    assert {"loss", "recon_nll", "mse", "active_units"} | of_pictures <= metrics.keys()
+    assert of_pictures or not {"psnr", "pixel_accuracy"} & metrics.keys()
     assert all(torch.isfinite(value) for value in metrics.values())
 
 
@@ -172,6 +181,7 @@ def test_a_variant_learns_answers_is_kept_and_survives_bf16(tiny_config, digits,
     model = build(config)
     x, labels = digits
     x = x[:255].view(85, 3, 1, 8, 8).repeat(3, 1, 1, 1, 1) if of_sequences(name) else x
+    x = torch.randn(256, 30, 3) * torch.rand(30, 3) if name in POSE_MODELS else x
     c = condition(model, labels)
     few, few_c = x[:6], None if c is None else c[:6]
     check(deepcopy(model))
@@ -218,7 +228,7 @@ def test_a_variant_learns_answers_is_kept_and_survives_bf16(tiny_config, digits,
 
 
 @pytest.mark.parametrize(
-    ("name", "network"), [*product(["vae", "vamp", "vanilla_sequence", "rhvae"], GROUPS["encoder"])]
+    ("name", "network"), [*product(["vae", "vamp", "vanilla_sequence", "rhvae"], NETWORKS)]
 )
 def test_models_train_with_every_network(tiny_vae, name, network):
     overrides = ["data.shape=[3,1,8,8]"] if of_sequences(name) else []
@@ -233,7 +243,12 @@ def test_models_train_with_every_network(tiny_vae, name, network):
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "decoder"), [*product(GROUPS["likelihood"], GROUPS["decoder"])]
+    ("likelihood", "decoder"),
+    [
+        pair
+        for pair in product(GROUPS["likelihood"], GROUPS["decoder"])
+        if not {*pair} & {*OF_POSES}
+    ],
 )
 def test_every_likelihood_trains_with_every_decoder_or_is_refused(tiny_vae, likelihood, decoder):
     overrides = [
@@ -245,7 +260,9 @@ def test_every_likelihood_trains_with_every_decoder_or_is_refused(tiny_vae, like
     assert allowed == (decoder != "background" or likelihood in LOCATED)
 
 
-@pytest.mark.parametrize("name", sorted({*MODELS} - {"msssim_vae", *BACKGROUND_MODELS}))
+@pytest.mark.parametrize(
+    "name", sorted({*MODELS} - {"msssim_vae", *BACKGROUND_MODELS, *POSE_MODELS})
+)
 def test_every_other_model_takes_vectors(tiny_vae, name):
     shape = ["data.shape=[4,10]"] if of_sequences(name) else ["data.shape=[90]", "data.kind=vector"]
     check(tiny_vae(f"model={name}", *shape))
@@ -277,19 +294,24 @@ def parts(posterior: str, prior: str) -> list[str]:
 
 
 # One of a kind, where all of them are the same to what they stand beside.
-POSTERIORS = [name for name in GROUPS["posterior"] if name not in ("rq", "fsq", "radial", "nsf")]
-PRIORS = [
-    name for name in GROUPS["prior"] if name not in ("nsf", "ar1", "poincare", "product", "mixture")
-]
+LIKE_OTHERS = ("rq", "fsq", "radial", "nsf", "ar1", "poincare", "product", "mixture")
+# Of the densities of x itself, which have test_densities.py.
+OF_DENSITIES = ("point", "gaussian_mixture", "identity")
+POSTERIORS = [name for name in GROUPS["posterior"] if name not in (*LIKE_OTHERS[:4], *OF_DENSITIES)]
+PRIORS = [name for name in GROUPS["prior"] if name not in (*LIKE_OTHERS[3:], *OF_DENSITIES)]
+LATENTS = [name for name in GROUPS["latent"] if name not in OF_DENSITIES]
 EUCLIDEAN = ("diagonal_gaussian", "iaf", "nsf", "planar", "radial", "riemannian")
-R_D = ("standard_normal", "mixture", "vamp", "flow", "nsf", "ar1", "riemannian")
+R_D = ("standard_normal", "mixture", "gaussian_mixture", "vamp", "flow", "nsf", "ar1", "riemannian")
 
 
 @pytest.mark.parametrize("prior", GROUPS["prior"])
 @pytest.mark.parametrize("posterior", GROUPS["posterior"])
 def test_posterior_and_prior_combine_or_are_refused(pair_vae, posterior, prior):
     allowed = trains_or_is_refused(pair_vae, parts(posterior, prior))
-    if prior in ("gaussian_process", "conditional_normal", "none") or posterior == "delta":
+    if prior in ("gaussian_process", "conditional_normal", "none") or posterior in (
+        "delta",
+        "point",
+    ):
         assert not allowed
     elif posterior in EUCLIDEAN:
         no_density = posterior in ("planar", "radial") and prior == "vamp"
@@ -361,10 +383,10 @@ def test_every_optimiser_and_scheduler_takes_a_step(tiny_vae, optimizer, schedul
 LATENT_PAIRS = [
     *(
         (latent, posterior, None)
-        for latent, posterior in product(GROUPS["latent"], POSTERIORS)
+        for latent, posterior in product(LATENTS, POSTERIORS)
         if (latent, posterior) != ("conditional", "product")  # its factors take features each
     ),
-    *product(GROUPS["latent"], ["diagonal_gaussian"], PRIORS),
+    *product(LATENTS, ["diagonal_gaussian"], PRIORS),
 ]
 
 

@@ -5,6 +5,7 @@ from src.models.latents.conditional import ConditionalLatent
 from src.models.latents.flat import FlatLatent
 from src.models.latents.hamiltonian import HamiltonianLatent
 from src.models.latents.hierarchical import LadderLatent
+from src.models.latents.identity import IdentityLatent
 from src.models.latents.sequence import (
     FrameSequence,
     FramesLatent,
@@ -18,6 +19,7 @@ __all__ = [
     "FrameSequence",
     "FramesLatent",
     "HamiltonianLatent",
+    "IdentityLatent",
     "LadderLatent",
     "Latent",
     "LongitudinalLatent",

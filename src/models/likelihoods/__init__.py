@@ -8,7 +8,10 @@ from src.models.likelihoods.continuous import (
 )
 from src.models.likelihoods.continuous_bernoulli import ContinuousBernoulliLikelihood
 from src.models.likelihoods.discrete import CategoricalLikelihood, DiscretisedLogisticLikelihood
+from src.models.likelihoods.exact import ExactLikelihood
 from src.models.likelihoods.msssim import MSSSIMLikelihood
+from src.models.likelihoods.rotations import RotationLikelihood
+from src.models.likelihoods.standardised import StandardisedGaussian
 from src.models.likelihoods.student_t import StudentTLikelihood
 
 __all__ = [
@@ -16,9 +19,12 @@ __all__ = [
     "CategoricalLikelihood",
     "ContinuousBernoulliLikelihood",
     "DiscretisedLogisticLikelihood",
+    "ExactLikelihood",
     "GaussianLikelihood",
     "LaplaceLikelihood",
     "Likelihood",
     "MSSSIMLikelihood",
+    "RotationLikelihood",
+    "StandardisedGaussian",
     "StudentTLikelihood",
 ]

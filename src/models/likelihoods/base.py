@@ -15,6 +15,8 @@ from src.models.distributions import bounded, full_precision
 from src.utils.errors import UserError
 
 Scale = Literal["fixed", "learned", "per_pixel", "optimal"]
+# An element of a picture within it counts as right.
+PIXEL_TOLERANCE = 0.1
 
 
 class AroundPicture(Distribution):
@@ -45,7 +47,8 @@ class Likelihood(nn.Module):
         discrete: whether log p(x | z) is the log-probability of grey levels and not a log-density. The two have
             different units of volume, so that their values do not compare.
         pseudo: a score that is no probability of x at all, so that there is no bound on log p(x).
-        support: the data range it takes, ``unit`` or ``real``.
+        support: the data range it takes: ``unit`` for [0, 1], ``rotation`` for rotation vectors, ``real`` for any.
+        undecayed: names of its parameters that weight decay is to leave alone.
         kinds: the kinds of data it takes; None for any.
 
     Args:
@@ -59,6 +62,7 @@ class Likelihood(nn.Module):
     pseudo = False
     support = "real"
     kinds: tuple[str, ...] | None = None
+    undecayed: tuple[str, ...] = ()
 
     def __init__(self, shape: Sequence[int], parameters: int = 1, needed: int = 1) -> None:
         super().__init__()
@@ -86,8 +90,22 @@ class Likelihood(nn.Module):
         """Independent elements (…, *shape) as one distribution over x (*shape)."""
         return Independent(elements, self.event_dim, validate_args=False)
 
+    def errors(self, x: Tensor, decoded: Distribution) -> dict[str, Tensor]:
+        """How far the decoded mean is from x (B, *shape), by the names of metrics, each (B,)."""
+        error = (decoded.mean - x).abs()
+        found = {"mse": error.square().flatten(1).mean(1)}
+        if is_picture(x):
+            right = (error < PIXEL_TOLERANCE).flatten(1)
+            found["pixel_accuracy"] = right.float().mean(1)
+        return found
+
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Distribution:
         raise NotImplementedError
+
+
+def is_picture(x: Tensor) -> bool:
+    """Whether a batch is of pictures (B, C, H, W) or of sequences of them (B, T, C, H, W)."""
+    return x.dim() in (4, 5)
 
 
 class ScaledLikelihood(Likelihood):

@@ -6,6 +6,8 @@ from src.models.networks.condition import LabelEmbedding
 from src.models.networks.conv import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from src.models.networks.flows import AutoregressiveFlow, Flow, FlowChain, Inverted, SplineFlow
 from src.models.networks.mlp import MLPDecoder, MLPEncoder
+from src.models.networks.poses import PoseEncoder, ResidualMLPDecoder
+from src.models.networks.standardise import StandardiseDecoder, StandardiseEncoder
 
 __all__ = [
     "AutoregressiveFlow",
@@ -20,8 +22,12 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PlanarFlow",
+    "PoseEncoder",
     "RadialFlow",
     "ResNetDecoder",
     "ResNetEncoder",
+    "ResidualMLPDecoder",
     "SplineFlow",
+    "StandardiseDecoder",
+    "StandardiseEncoder",
 ]

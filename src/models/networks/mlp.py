@@ -76,10 +76,11 @@ class MLPDecoder(nn.Module):
 class ResidualLinear(nn.Module):
     """h + W₂ act(W₁ norm(h)), started at the identity (He et al. 2016, arXiv:1603.05027)."""
 
-    def __init__(self, width: int, act: str) -> None:
+    def __init__(self, width: int, act: str, dropout: float = 0.0) -> None:
         super().__init__()
         first, last = nn.Linear(width, width), nn.Linear(width, width)
-        self.body = nn.Sequential(nn.LayerNorm(width), first, activation(act), last)
+        dropped = [nn.Dropout(dropout)] if dropout else []
+        self.body = nn.Sequential(nn.LayerNorm(width), first, activation(act), *dropped, last)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
 
@@ -88,10 +89,10 @@ class ResidualLinear(nn.Module):
 
 
 def residual_mlp(
-    features_in: int, features_out: int, width: int, depth: int, act: str
+    features_in: int, features_out: int, width: int, depth: int, act: str, dropout: float = 0.0
 ) -> nn.Sequential:
-    """Linear → ``depth`` residual blocks → norm, activation, linear."""
-    blocks = [ResidualLinear(width, act) for _ in range(depth)]
+    """Linear → ``depth`` residual blocks, with dropout inside → norm, activation, linear."""
+    blocks = [ResidualLinear(width, act, dropout) for _ in range(depth)]
     return nn.Sequential(
         nn.Linear(features_in, width),
         *blocks,

@@ -4,6 +4,7 @@ from src.models.posteriors.categorical import GumbelPosterior
 from src.models.posteriors.flow import FlowPosterior
 from src.models.posteriors.gaussian import DeltaPosterior, DiagonalGaussian
 from src.models.posteriors.hyperbolic import PoincarePosterior
+from src.models.posteriors.point import PointPosterior
 from src.models.posteriors.product import ProductPosterior
 from src.models.posteriors.quantised import (
     CodedPosterior,
@@ -23,6 +24,7 @@ __all__ = [
     "GumbelPosterior",
     "LookupFreeQuantised",
     "PoincarePosterior",
+    "PointPosterior",
     "PowerSphericalPosterior",
     "ProductPosterior",
     "RiemannianGaussian",

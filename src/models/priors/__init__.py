@@ -4,6 +4,7 @@ from src.models.priors.autoregressive_normal import AutoregressiveNormal
 from src.models.priors.codes import UniformCategorical, UniformCodes
 from src.models.priors.conditional import ConditionalNormal
 from src.models.priors.flow import FlowPrior
+from src.models.priors.gaussian_mixture import GaussianMixturePrior
 from src.models.priors.gaussian_process import GaussianProcessPrior
 from src.models.priors.hyperbolic import PoincarePrior
 from src.models.priors.mixture import MixturePrior
@@ -17,6 +18,7 @@ __all__ = [
     "AutoregressiveNormal",
     "ConditionalNormal",
     "FlowPrior",
+    "GaussianMixturePrior",
     "GaussianProcessPrior",
     "HypersphericalUniformPrior",
     "MixturePrior",
