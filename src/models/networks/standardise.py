@@ -183,10 +183,13 @@ class PoseStandardiser(nn.Module):
         if self.learned:
             return
         x = data.floats("train")
-        mean = sum(self.seen(part).sum(0) for part in _parts(x)) / len(x)
-        squares = sum((self.seen(part) - mean).square().sum(0) for part in _parts(x))
+        mean, squares = torch.zeros(2, *self.mean.shape, dtype=torch.float64)
+        for part in _parts(x):
+            mean += self.seen(part).sum(0) / len(x)
+        for part in _parts(x):
+            squares += (self.seen(part) - mean).square().sum(0) / len(x)
         self.mean.copy_(mean)
-        self.std.copy_((squares / len(x)).sqrt().clamp_min(LEAST_SEEN))
+        self.std.copy_(squares.sqrt().clamp_min(LEAST_SEEN))
         self.learned.fill_(1)
 
     def forward(self, x: Tensor) -> Tensor:
