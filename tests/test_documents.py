@@ -152,4 +152,5 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 )
 def test_the_python_of_the_other_documents_runs(document: Path) -> None:
     for block in blocks(document, "python"):
-        exec(block, {})
+        if '"logs/' not in block:  # what opens a run is run with one, in tests/e2e
+            exec(block, {})

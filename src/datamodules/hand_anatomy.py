@@ -116,10 +116,10 @@ def within_limits(poses: np.ndarray) -> np.ndarray:
     twist, splay, bend = both[..., 0], both[..., 1], both[..., 2]
     good = np.abs(twist) <= TWIST_SLACK
     good &= np.abs(splay) <= SPLAY_SLACK
-    for order, (finger, thumb) in enumerate(zip(FINGER_BEND, THUMB_BEND, strict=True)):
-        columns = (BASES, MIDDLES, TIPS)[order]
-        good[:, columns] &= _inside(bend[:, columns], finger, BEND_SLACK)
-        good[:, THUMB[order]] &= _inside(bend[:, THUMB[order]], thumb, BEND_SLACK)
+    for order, columns in ((1, MIDDLES), (2, TIPS)):
+        thumb = THUMB[order]
+        good[:, columns] &= _inside(bend[:, columns], FINGER_BEND[order], BEND_SLACK)
+        good[:, thumb] &= _inside(bend[:, thumb], THUMB_BEND[order], BEND_SLACK)
     left = np.clip(1 - SPLAY_LOSS * bend[:, BASES].clip(0) / 90, 0, 1)
     most = FINGER_SPLAY[1] * left + SPLAY_SLACK
     good[:, BASES] = (

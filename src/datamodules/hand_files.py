@@ -175,9 +175,7 @@ class PoseFile:
         several = np.flatnonzero(count > 1)
         if not len(several):
             return several
-        place = np.full(
-            len(count), len(several)
-        )  # of single frames, which are not looked at, the last
+        place = np.full(len(count), len(several))  # the last, of single frames, is not looked at
         place[several] = np.arange(len(several))
         sums = np.zeros((2, len(several) + 1, 2 * HAND))
         for first, hands in self._pieces():

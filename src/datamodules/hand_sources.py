@@ -133,7 +133,10 @@ def neighbours(train: np.ndarray, test: np.ndarray, reach: int = NEAR) -> int:
 
 
 def of_consolidated(path: str | None, convention: Convention) -> Plan:
-    """``train.npz``, ``val.npz`` and ``test.npz`` of a folder, whole; a name is one sequence in all three."""
+    """``train.npz``, ``val.npz`` and ``test.npz`` of a folder, whole; a name is one sequence in all three.
+
+    Sequences that are in several of them stay there, and the log says so.
+    """
     root = _folder(path, "path", "the folder with train.npz, val.npz and test.npz")
     files = {split: PoseFile(root / f"{split}.npz", convention) for split in SPLITS}
     names = []
@@ -142,6 +145,11 @@ def of_consolidated(path: str | None, convention: Convention) -> Plan:
         names.append(np.full(len(poses), f"all of {split}") if own is None else own)
     ids = np.unique(np.concatenate(names), return_inverse=True)[1].astype(np.int64)
     parts = np.split(ids, np.cumsum([len(poses) for poses in files.values()])[:-1])
+    if shared := int(np.isin(parts[2], parts[0]).sum()):
+        log.warning(
+            f"{root}: {shared} of {len(parts[2])} test frames are of a sequence that training frames are of too, so "
+            "that tests look better than they are; data.source=files splits by sequence"
+        )
     return {
         split: [Part(split, poses, np.arange(len(poses)), sequences)]
         for (split, poses), sequences in zip(files.items(), parts, strict=True)

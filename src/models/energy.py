@@ -168,7 +168,8 @@ def calibrate(
 class Energy(nn.Module):
     """The energy of a trained model, with what its training data make of it; ``src.runs.load_energy`` opens one.
 
-    Data are raw: of hand poses, radians, (B, 30, 3) or (B, 90). Results are in the model's precision and on its device.
+    Data are raw: of hand poses, radians, (B, 30, 3) or (B, 90), on any device and in any precision. Results are on the
+    model's, in its own.
 
     Args:
         model: the model.
@@ -194,10 +195,7 @@ class Energy(nn.Module):
 
     def forward(self, poses: Tensor) -> Tensor:
         """(B,) nats, differentiable; NaN for a pose that has NaN in it."""
-        x, batch = self._as_data(poses)
-        if len(batch) != 1:
-            raise UserError(self._expected(poses))
-        return energy(self.model, x, self.mode, self.k)
+        return energy(self.model, self._as_batch(poses), self.mode, self.k)
 
     def z_score(self, poses: Tensor) -> Tensor:
         """How many standard deviations above the training data's mean energy, (B,); differentiable."""
@@ -239,7 +237,7 @@ class Energy(nn.Module):
         Raises:
             UserError: the model's likelihood has no term a joint.
         """
-        found = energy_terms(self.model, self._as_data(poses)[0])
+        found = energy_terms(self.model, self._as_batch(poses))
         if "joints" not in found:
             raise UserError(
                 f"model {self.model.name} has no terms a joint: its likelihood is of the whole pose"
@@ -254,16 +252,23 @@ class Energy(nn.Module):
         )
         return (terms - mean) / std
 
+    def _as_batch(self, poses: Tensor) -> Tensor:
+        """(B, *shape) as the model wants them, of what has one batch axis."""
+        x, batch = self._as_data(poses)
+        if len(batch) != 1:
+            raise UserError(self._expected(poses))
+        return x
+
     def _as_data(self, poses: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """(N, *shape) in the model's precision, and the batch axes that make up N."""
+        """(N, *shape) in the model's precision and on its device, and the batch axes that make up N."""
         shape = tuple(self.model.shape)
         flat = (prod(shape),)
         event = next((e for e in (shape, flat) if tuple(poses.shape[-len(e) :]) == e), None)
         if event is None or not poses.is_floating_point():
             raise UserError(self._expected(poses))
         batch = tuple(poses.shape[: -len(event)])
-        own = next((p.dtype for p in self.model.parameters()), poses.dtype)
-        return poses.reshape(-1, *shape).to(own), batch
+        own = next(self.model.parameters(), poses)
+        return poses.reshape(-1, *shape).to(own.device, own.dtype), batch
 
     def _expected(self, poses: Tensor) -> str:
         shape = list(self.model.shape)

@@ -21,8 +21,6 @@ from src.utils.build import build
 from src.utils.seeding import isolated_rng
 
 Config = Mapping[str, Any]
-# Numbers decoded at once for an importance-weighted bound: larger blocks are faulted in anew every time.
-LARGEST_SLICE = 2**22
 
 
 class VAE(LightningModule):

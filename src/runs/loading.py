@@ -77,6 +77,8 @@ def load_model(path: str | Path) -> Any:
 def load_energy(path: str | Path) -> Any:
     """The calibrated energy of a run, or of a ``model`` directory: a ``src.models.energy.Energy``, ready to be asked.
 
+    Its gradient reaches the poses and not the model's weights, which stay as they are.
+
     Raises:
         UserError: there is no model, no calibration, or one that belongs to other weights.
     """
@@ -87,7 +89,8 @@ def load_energy(path: str | Path) -> Any:
             f"{directory / CALIBRATION} was made with other weights than those of {WEIGHTS}; make it again: "
             "python scripts/evaluate.py run=<the run> calibrate=true"
         )
-    return locate("src.models.energy.Energy", FOREIGN)(model, content).eval()
+    energy = locate("src.models.energy.Energy", FOREIGN)(model, content)
+    return energy.requires_grad_(False).eval()
 
 
 def _read_calibration(path: Path) -> dict[str, Any]:
