@@ -193,27 +193,19 @@ WORKLOADS = (
         chunks=24,
         target=0.90,
     ),
-    Workload(
-        "hand_standard, (30, 3), batch 8192",
-        ("model=hand_standard",),
-        (30, 3),
-        8192,
-        steps=10,
-        chunk=2,
-        chunks=16,
-        target=0.97,
-        bare=BarePoses,
-    ),
-    Workload(
-        "hand_so3, (30, 3), batch 8192",
-        ("model=hand_so3",),
-        (30, 3),
-        8192,
-        steps=10,
-        chunk=2,
-        chunks=16,
-        target=0.97,
-        bare=BareRotations,
+    *(
+        Workload(
+            f"{model}, (30, 3), batch 8192",
+            (f"model={model}",),
+            (30, 3),
+            8192,
+            steps=10,
+            chunk=2,
+            chunks=16,
+            target=0.97,
+            bare=bare,
+        )
+        for model, bare in (("hand_standard", BarePoses), ("hand_so3", BareRotations))
     ),
 )
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from src.callbacks.trackers import trackers
 from src.evaluation.features import Features
 from src.evaluation.metrics import trained_parameters
+from src.evaluation.pose_report import COMPARED
 from src.evaluation.report import (
     BASELINE_ELEMENTS,
-    BASELINE_POSES,
     BASELINE_ROWS,
     batch_sums,
     finish_sums,
@@ -100,8 +100,8 @@ class TestReport(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = min(BASELINE_ROWS, BASELINE_ELEMENTS // prod(data.shape))
         rotations = data.value_range == "rotation"
-        chosen = {"train": data.spread("train", BASELINE_POSES if rotations else rows)}
-        chosen["test"] = data.spread("test", rows)
+        counts = COMPARED if rotations else dict.fromkeys(("train", "test"), rows)
+        chosen = {split: data.spread(split, count) for split, count in counts.items()}
         train, test = (data.rows(split, chosen[split]) for split in chosen)
         labels, factors = _both(data.labels, chosen), _both(data.factors, chosen)
         compared = Compared(

@@ -265,4 +265,6 @@ def _text(npz: Npz, name: str) -> str | None:
 def _stems(names: np.ndarray) -> np.ndarray:
     """What names of frames, such as ``signer3_00017.jpg``, have before their last number."""
     number = re.compile(r"[\W_]*\d+(\.[A-Za-z]\w*)?$")
+    if names.dtype.kind == "S":
+        names = np.char.decode(names, "utf-8", "replace")
     return np.array([number.sub("", str(name)) for name in names])

@@ -71,6 +71,11 @@ class HandPosesDataModule(ArrayDataModule):
         self.styles = tuple(STYLES) if styles is None else tuple(styles)
         self.split, self.split_seed = split, split_seed
         self.sequences: dict[str, Tensor] = {}
+        if source != "procedural" and (styles is not None or temporal):
+            ignored = "temporal" if styles is None else "styles"
+            raise UserError(
+                f"data.{ignored} is for poses that are drawn; leave it out with data.source={source}"
+            )
         self._check_choices()
 
     def _check_choices(self) -> None:

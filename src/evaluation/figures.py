@@ -177,7 +177,8 @@ def latent_distributions(z: Tensor, sigma: Tensor, kl: Tensor) -> Figure:
     spread.vlines(positions, first, third, color=OURS, lw=4, label="25 to 75 %")
     spread.plot(positions, middle, "o", color="white", mec=OURS, ms=4, label="median")
     spread.set(ylabel="posterior mean", title=f"Codes of {len(z)} held-out samples, by dimension")
-    spread.legend(frameon=False, fontsize="small", ncols=2)
+    spread.set_ylim(min(-1.2, low.min() * 1.1), max(1.2, high.max()) * 1.45)  # room for the legend
+    spread.legend(frameon=False, fontsize="small", ncols=2, loc="upper right")
     width.plot(positions, sigma[:, order].mean(0).numpy(), "o", color=OURS, ms=4)
     width.axhline(1, color=ORIGINAL, lw=0.8, ls="--", label="prior")
     width.set(ylabel="mean posterior σ", xlabel="latent dimension, most informative first")

@@ -10,16 +10,16 @@ from torch import Tensor
 from src.evaluation import figures, pose_drawings, pose_figures
 from src.evaluation.codes import encoded
 from src.evaluation.pose_negatives import LARGEST, detection, negatives
-from src.evaluation.pose_report import BETAS, energies, posterior_terms, reconstructed
-from src.evaluation.pose_samples import draw_poses
+from src.evaluation.pose_report import BETAS, COMPARED, energies, posterior_terms, reconstructed
+from src.evaluation.pose_samples import draw_poses, spread
 from src.evaluation.poses import PoseGaussian, joint_errors
 from src.models.latents.identity import IdentityLatent
 from src.models.meters import ACTIVE_VARIANCE
 
 Named = tuple[str, Figure]
 
-# Poses that figures are computed from, drawn samples, drawn reconstructions, and training poses of a Gaussian.
-POSES, SAMPLES, SHOWN, FITTED = 2000, 24, 8, 20_000
+# Poses that figures are computed from, drawn samples, and drawn reconstructions.
+POSES, SAMPLES, SHOWN = 2000, 24, 8
 TRAVERSED, BATCH = 8, 2000
 
 
@@ -48,7 +48,7 @@ def pose_figure_set(model: Any, data: Any, split: str, level: str) -> Iterator[N
         yield "joint_errors", pose_figures.joint_errors(joint_errors(x, reconstructed(model, x)))
         yield from _of_codes(model, x, split)
     if split == "test" and model.latent.has_bound:
-        yield from _of_negatives(model, data, split)
+        yield from _of_negatives(model, data)
 
 
 def _of_codes(model: Any, x: Tensor, split: str) -> Iterator[Named]:
@@ -82,11 +82,13 @@ def _traversals(model: Any, x: Tensor, information: Tensor, unit: str) -> Figure
     return pose_drawings.traversals(grid, values, dimensions, information, unit)
 
 
-def _of_negatives(model: Any, data: Any, split: str) -> Iterator[Named]:
-    x = data.rows(split, data.spread(split, LARGEST))
+def _of_negatives(model: Any, data: Any) -> Iterator[Named]:
+    """Of the same poses as the report's numbers."""
+    train, test = (data.rows(split, data.spread(split, n)) for split, n in COMPARED.items())
+    x = spread(test, LARGEST)
     if len(x) < 2:
         return
-    gaussian = PoseGaussian.fit(data.rows("train", data.spread("train", FITTED)))
+    gaussian = PoseGaussian.fit(train)
     made = negatives(x) | {"gaussian_samples": gaussian.sample(len(x))}
     own, energy = energies(model, x), {n: energies(model, poses) for n, poses in made.items()}
     aurocs = {name: detection(own, value)["auroc"] for name, value in energy.items()}

@@ -112,14 +112,14 @@ def energy_beta(recon: np.ndarray, kl: np.ndarray, z: Tensor, betas: Sequence[fl
     box.boxplot([recon, kl], tick_labels=[*TERMS.values()], showfliers=False)
     box.set(ylabel="nats", title="Terms, without outliers")
     order = _most_varied(z, SHOWN)
-    few, names = z[:, order], [*map(str, order)]
+    few, places = z[:, order], range(len(order))
     for ax, value, label in (
         (mean, few.mean(0), "mean of the posterior means"),
         (std, few.std(0), "their standard deviation"),
     ):
-        ax.bar(names, value.numpy(), color=OURS)
+        ax.bar(places, value.numpy(), color=OURS)
         ax.axhline(0, color=ORIGINAL, lw=0.8)
-        ax.tick_params(axis="x", labelsize=7)
+        ax.set_xticks(places, [*map(str, order)], fontsize=7)
         ax.set(xlabel=f"latent dimension, {VARIED}", ylabel=label)
     figure.suptitle(f"Energies of {len(recon)} held-out poses by the weight β of the KL")
     return figure
@@ -142,7 +142,7 @@ def energy_negatives(
             style = {"histtype": "stepfilled", "alpha": 0.6, "color": colour, "label": label}
             ax.hist(clipped, edges, weights=weights, **style)
         ax.set_title(f"{name}\nAUROC {aurocs[name]:.3f}", fontsize=9)
-        # Where all is in the last bar, the data would be flat beside it.
+        # Where all is in the last bar, the data would be flat beside it: that bar is cut off.
         ax.set(yticks=[], ylim=(0, 2.2 * np.histogram(data, edges)[0].max() / len(data)))
     for ax in axes[len(made) - columns : len(made)]:
         ax.tick_params(labelbottom=True)
@@ -150,8 +150,9 @@ def energy_negatives(
         ax.remove()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
-    figure.supxlabel("energy (nats); what lies beyond an edge is in the last bar", fontsize=9)
-    figure.suptitle("Energies of held-out poses and of negatives made from them")
+    note = "energy (nats); what lies beyond an edge is in the last bar; high bars are cut off"
+    figure.supxlabel(note, fontsize=9)
+    figure.suptitle(f"Energies of {len(data)} held-out poses and of as many negatives of each kind")
     return figure
 
 
@@ -192,7 +193,7 @@ def joint_errors(errors: Tensor) -> Figure:
     ax = figure.subplots()
     image = ax.imshow(means, cmap="magma_r", vmin=0, aspect="auto")
     for (row, column), value in np.ndenumerate(means):
-        dark = value > 0.35 * means.max()
+        dark = value > 0.3 * means.max()
         ax.text(
             column,
             row,

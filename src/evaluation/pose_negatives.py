@@ -5,6 +5,7 @@ of a Gaussian and the middle between two poses are where a model can do better t
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -201,28 +202,46 @@ def detection(data: np.ndarray, negative: np.ndarray) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Energies:
+    """What one energy gives the poses of a test, in nats.
+
+    Attributes:
+        data: of the data (N,).
+        made: of every negative, (M,) each.
+        typical: the mean of the training data; None where the distance to it is not asked for.
+    """
+
+    data: np.ndarray
+    made: Mapping[str, np.ndarray]
+    typical: float | None = None
+
+    def aurocs(self, name: str, suffix: str = "") -> dict[str, float]:
+        """``auroc`` of a negative, and ``auroc_typicality``, that of the distance to the typical energy.
+
+        What has less energy than any data is no data either (Nalisnick et al. 2019, arXiv:1906.02994).
+        """
+        pair = self.data, self.made[name]
+        found = {f"auroc{suffix}": detection(*pair)["auroc"]}
+        if self.typical is not None:
+            distances = (abs(energy - self.typical) for energy in pair)
+            found[f"auroc_typicality{suffix}"] = detection(*distances)["auroc"]
+        return found
+
+
 def detections(
-    data: np.ndarray,
-    made: Mapping[str, np.ndarray],
-    typical: float | None = None,
-    others: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]] | None = None,
+    energies: Energies, others: Mapping[str, Energies] | None = None
 ) -> dict[str, dict[str, float]]:
-    """``detection`` of every negative.
+    """``detection`` and mean energy of every negative, beside ``Energies.aurocs`` of other energies of the same poses.
 
     Args:
-        data: energies of the data (N,).
-        made: of every negative.
-        typical: the mean energy of the training data: ``auroc_typicality`` is then that of the distance to it, because
-            what has less energy than any data is no data either (Nalisnick et al. 2019, arXiv:1906.02994).
-        others: other energies of the same poses, by name: their AUROC.
+        energies: of the model.
+        others: by name.
     """
     found = {}
-    for name, energy in made.items():
-        row = detection(data, energy)
-        if typical is not None:
-            distances = abs(data - typical), abs(energy - typical)
-            row["auroc_typicality"] = detection(*distances)["auroc"]
-        for other, (ours, theirs) in (others or {}).items():
-            row[f"auroc_{other}"] = detection(ours, theirs[name])["auroc"]
+    for name, energy in energies.made.items():
+        row = detection(energies.data, energy) | energies.aurocs(name)
+        for other, theirs in (others or {}).items():
+            row |= theirs.aurocs(name, f"_{other}")
         found[name] = row | {"mean_energy": float(energy.mean())}
     return found

@@ -8,8 +8,17 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from src.evaluation import metrics
-from src.evaluation.pose_negatives import LARGEST, TELLING, detections, negatives
-from src.evaluation.pose_samples import SAMPLES, add_ratios, draw_poses, in_limits, sample_values
+from src.evaluation.pose_negatives import LARGEST, TELLING, Energies, detections, negatives
+from src.evaluation.pose_samples import (
+    NEAREST,
+    SAMPLES,
+    add_ratios,
+    draw_poses,
+    in_limits,
+    nearest,
+    sample_values,
+    spread,
+)
 from src.evaluation.poses import (
     PoseGaussian,
     error_values,
@@ -33,6 +42,10 @@ KEYS = {DIAGONAL: "gaussian_diagonal", FULL: "gaussian_full"}
 COMPONENTS = 24
 # Poses that a model sees at once.
 BATCH = 4096
+# Poses that are compared at most: they are small, and a Gaussian of them has 4000 numbers to be fitted.
+COMPARED = {"train": 50_000, "test": 20_000}
+# Of a density of the pose itself there is no code to tell of, and nothing that gets lost.
+OF_CODES = ("recon_nll", "kl", "mse", "active_units")
 
 
 def summarise_poses(model: Any, values: dict[str, float], compared: Compared) -> Report:
@@ -52,6 +65,8 @@ def summarise_poses(model: Any, values: dict[str, float], compared: Compared) ->
     if not isinstance(model.latent, IdentityLatent):
         dim = model.encode(test[:1].to(model.device)).mean[0].numel()
         _add_reconstructions(report, model, test, dim)
+    else:
+        report.values = {name: v for name, v in values.items() if name not in OF_CODES}
     report.baselines = _baselines(compared, gaussians, dim)
     if model.latent.has_bound:
         _add_energies(report, model, compared, gaussians)
@@ -105,11 +120,18 @@ def _add_energies(
         made = negatives(test) | {"gaussian_samples": gaussians[FULL].sample(len(test))}
         own = {name: energies(model, poses) for name, poses in made.items()}
         others = {
-            KEYS[name]: (g.nll(test).numpy(), {n: g.nll(x).numpy() for n, x in made.items()})
+            KEYS[name]: Energies(
+                g.nll(test).numpy(),
+                {n: g.nll(x).numpy() for n, x in made.items()},
+                float(g.nll(train).mean()) if name == FULL else None,
+            )
             for name, g in gaussians.items()
         }
-        typical = float(energies(model, train).mean())
-        found = detections(energies(model, test), own, typical, others)
+        data, plain = energies(model, test), others[KEYS[FULL]]
+        # What all likelihoods make of the noise in a pose says nothing about it: Ren et al. 2019, arXiv:1906.02845.
+        ratios = {name: own[name] - plain.made[name] for name in made}
+        others["likelihood_ratio"] = Energies(data - plain.data, ratios)
+        found = detections(Energies(data, own, float(energies(model, train).mean())), others)
     except UserError as error:
         report.warnings.append(f"there are no negatives: {error}")
         return
@@ -124,7 +146,10 @@ def _add_energies(
 def _add_samples(
     report: Report, model: Any, compared: Compared, gaussians: dict[str, PoseGaussian]
 ) -> None:
-    """What samples are worth: means of the likelihood, and where it adds noise, how plausible they are with it."""
+    """What samples are worth: means of a VAE's likelihood, and how plausible they are with its noise.
+
+    Samples of a density of the pose itself, as the Gaussians are, have all of their noise in them.
+    """
     train, test = compared.train, compared.test
     drawn = {name: g.sample(SAMPLES) for name, g in gaussians.items()}
     try:
@@ -134,18 +159,15 @@ def _add_samples(
     except UserError as error:
         report.warnings.append(f"there are no metrics of the samples: {error}")
         return
+    found[DATA]["sample_nearest"] = float(nearest(spread(test, NEAREST), train).mean())
     for row in (own, *found.values()):
         add_ratios(row, found[DATA])
+        row["sample_limits_noisy"] = row["sample_limits"]
     if not isinstance(model.latent, IdentityLatent):
         own["sample_limits_noisy"] = in_limits(draw_poses(model, SAMPLES, noisy=True))
     report.values |= own
     for name, row in found.items():
         report.baselines.setdefault(name, {}).update(row)
-
-
-def spread(poses: Tensor, count: int) -> Tensor:
-    """At most ``count`` poses, evenly spread."""
-    return poses[torch.linspace(0, len(poses) - 1, min(count, len(poses))).round().long()]
 
 
 @torch.no_grad()

@@ -78,17 +78,18 @@ def sample_values(samples: Tensor, test: Tensor, train: Tensor | None = None) ->
         UserError: there are too few poses for their neighbours to be counted, or some are not finite.
     """
     few = min(LARGEST, len(samples), len(test))
-    real, fake = (features(_spread(x, few)).numpy() for x in (test, samples))
+    real, fake = (features(spread(x, few)).numpy() for x in (test, samples))
     found = sample_metrics(real, fake)
     found |= {f"sample_{name}": value for name, value in diversity(samples).items()}
     found["sample_limits"] = in_limits(samples)
     if train is not None:
-        found["sample_nearest"] = float(nearest(_spread(samples, NEAREST), train).mean())
+        found["sample_nearest"] = float(nearest(spread(samples, NEAREST), train).mean())
     return found
 
 
-def _spread(poses: Tensor, count: int) -> Tensor:
-    return poses[torch.linspace(0, len(poses) - 1, count).round().long()]
+def spread(poses: Tensor, count: int) -> Tensor:
+    """At most ``count`` poses, evenly spread."""
+    return poses[torch.linspace(0, len(poses) - 1, min(count, len(poses))).round().long()]
 
 
 def add_ratios(values: dict[str, float], data: dict[str, float]) -> None:

@@ -23,8 +23,6 @@ from src.utils.errors import UserError
 BASELINE_ROWS = 20_000
 # … and how many numbers those rows may hold together: half a gigabyte.
 BASELINE_ELEMENTS = 2**27
-# Training poses, which are small, and whose Gaussian has 4000 numbers to be fitted.
-BASELINE_POSES = 50_000
 # Frames have a background that a decoder can learn by heart: below these a code says next to nothing of what moves.
 LEAST_OF_FRAMES = {"least_active": 4, "least_kl": 2.0}
 

@@ -20,8 +20,8 @@ from src.utils.build import build
 from src.utils.errors import UserError
 from src.utils.seeding import isolated_rng
 
-# Poses that are drawn, and training poses that the baselines see.
-SHOWN, TRAIN = 6, 20_000
+# Poses that are drawn, and training poses that the baselines see at most: all of the drawn ones.
+SHOWN, TRAIN = 6, 100_000
 # Radians: what a model leaves of a pose that it reconstructs, and is not asked to be closer than.
 LEAST_SIGMA = 0.03
 
@@ -32,15 +32,12 @@ def complete_run(cfg: DictConfig) -> None:
     Raises:
         UserError: there is no run, its data are no poses, or there is nothing to mend.
     """
+    _check(cfg)
     run = read_run(cfg.run)
     train, truth = _poses(read_plain_config(run.path / CONFIG_FILE), cfg.poses)
-    if cfg.hidden == "none" and not cfg.noise > 0:
-        raise UserError(
-            "hidden=none and noise=0 leave nothing to mend; choose hidden=thumb or noise=0.1"
-        )
     hidden = hidden_joints(cfg.hidden, len(truth), cfg.seed)
     given = with_noise(truth, cfg.noise, cfg.seed)
-    sigma = cfg.sigma or max(cfg.noise, LEAST_SIGMA)
+    sigma = max(cfg.noise, LEAST_SIGMA) if cfg.sigma is None else cfg.sigma
     model = load_model(run.path)
     with isolated_rng(cfg.seed):
         found = complete(model, given, ~hidden, sigma, cfg.weight, cfg.steps, cfg.restarts)
@@ -51,7 +48,8 @@ def complete_run(cfg: DictConfig) -> None:
     errors = {name: _errors(one, truth, hidden) for name, one in poses.items()}
     errors["as given"] = _errors(given, truth, hidden) | {"hidden": None}
     content = {"errors_deg": errors, "energy_mean": float(found.energies.mean()), "sigma": sigma}
-    content |= {key: cfg[key] for key in ("poses", "weight", "steps", "restarts", "seed")}
+    content |= {"poses": len(truth), "baseline_rows": len(train)}
+    content |= {key: cfg[key] for key in ("weight", "steps", "restarts", "seed")}
     _add(folder / "completion.json", case, content)
     few = slice(SHOWN)
     drawn = {name: one[few] for name, one in poses.items()}
@@ -59,6 +57,15 @@ def complete_run(cfg: DictConfig) -> None:
     figure.savefig(folder / f"{case}.png", dpi=110)
     _print(errors, f"{len(truth)} test poses, hidden={cfg.hidden} noise={cfg.noise:g}")
     print(folder)
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.poses < 1 or not cfg.noise >= 0:
+        raise UserError(f"poses={cfg.poses} must be at least 1 and noise={cfg.noise} not negative")
+    if cfg.hidden == "none" and not cfg.noise:
+        raise UserError(
+            "hidden=none and noise=0 leave nothing to mend; choose hidden=thumb or noise=0.1"
+        )
 
 
 def _poses(config: dict[str, Any], count: int) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,7 @@ def evaluate_run(cfg: DictConfig) -> None:
         FitSampler(),
         report,
         Figures(str(directory)),
-        *_calibration(cfg, run.path, config),
+        *_calibration(cfg, run.path, directory, config),
     ]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
     trainer.test(model, datamodule=data, verbose=False)
@@ -78,8 +78,13 @@ def evaluate_run(cfg: DictConfig) -> None:
         save_model(model, portable(portable_config), directory / "model")
 
 
-def _calibration(cfg: DictConfig, run: Path, config: dict[str, Any]) -> list[CalibrateEnergy]:
-    """What calibrates the run's energy anew: where it was calibrated, or was meant to be, unless told otherwise."""
+def _calibration(
+    cfg: DictConfig, run: Path, directory: Path, config: dict[str, Any]
+) -> list[CalibrateEnergy]:
+    """What calibrates the energy anew, of runs where it was calibrated, or was meant to be, unless told otherwise.
+
+    It lies beside the tested model: with a sampler that is another one than the run's.
+    """
     asked = (config.get("callbacks") or {}).get("energy")
     wanted = cfg.get("calibrate")
     if not (asked or (run / "model" / CALIBRATION).exists() if wanted is None else wanted):
@@ -87,7 +92,7 @@ def _calibration(cfg: DictConfig, run: Path, config: dict[str, Any]) -> list[Cal
     known = ("rows", "mode", "k", "reject_above", "batch_size")
     settings = {key: value for key, value in (asked or {}).items() if key in known}
     try:
-        return [CalibrateEnergy(str(run), **settings)]
+        return [CalibrateEnergy(str(directory), **settings)]
     except TypeError as error:  # a stranger's config may hold anything
         raise UserError(
             f"callbacks.energy of {run / CONFIG_FILE} is no setting: {error}"

@@ -149,8 +149,12 @@ def test_chosen_frames_come_in_pieces_and_in_order(tmp_path):
             [1, 1, 1, 0, 0, 0, 0],
         ),
         ({"image_ids": [f"{i:05d}" for i in range(7)]}, [0] * 7),
+        (
+            {"image_ids": [b"b_%03d.jpg" % i for i in range(4)] + [b"a_7.png"] * 3},
+            [1] * 4 + [0] * 3,
+        ),
     ],
-    ids=["one", "numbers", "names", "stems", "only_numbers"],
+    ids=["one", "numbers", "names", "stems", "only_numbers", "bytes"],
 )
 def test_frames_of_one_name_are_one_sequence(tmp_path, more, expected):
     arrays = {name: np.array(values) for name, values in more.items()}

@@ -109,6 +109,8 @@ def test_seeds_decide_and_a_run_s_own_does_not(load):
         ("data.styles=[signing,signing]", "each once"),
         ("data.frames=2", "at least one for each of 3 styles"),
         ("data.path=somewhere", "data.path is for files; choose data.source=files"),
+        ("data.source=files data.styles=[signing]", "data.styles is for poses that are drawn"),
+        ("data.source=splits data.temporal=true", "data.temporal is for poses that are drawn"),
         ("data.hand_mean=absolute", "data.hand_mean is for files"),
         ("data.split=[0.8,0.3,0.1]", "add up to 1"),
         (
@@ -343,11 +345,19 @@ def test_a_consolidated_folder_of_foreign_files_is_read_as_it_is(load, tmp_path)
     assert_no_sequence_is_in_two_splits(data)
 
 
-def test_a_sequence_in_two_consolidated_files_keeps_one_number(load, tmp_path):
-    for seed, (split, ids) in enumerate({"train": [3, 3, 8], "val": [8, 8], "test": [9]}.items()):
-        np.savez(tmp_path / f"{split}.npz", **moving(len(ids), seed), sequence_id=np.array(ids))
-    data = load("data.source=consolidated", f"data.path={tmp_path}", "data.hand_mean=absolute")
-    assert [data.sequences[s].tolist() for s in SPLITS] == [[0, 0, 1], [1, 1], [2]]
+def test_a_sequence_in_two_consolidated_files_keeps_one_number_and_is_told_of(
+    load, tmp_path, caplog
+):
+    def loaded(**sequences: list[int]):
+        for seed, (split, ids) in enumerate(sequences.items()):
+            np.savez(tmp_path / f"{split}.npz", **moving(len(ids), seed), sequence_id=np.array(ids))
+        data = load("data.source=consolidated", f"data.path={tmp_path}", "data.hand_mean=absolute")
+        return [data.sequences[s].tolist() for s in SPLITS]
+
+    assert loaded(train=[3, 3, 8], val=[8, 8], test=[9]) == [[0, 0, 1], [1, 1], [2]]
+    assert not caplog.text
+    assert loaded(train=[3, 3, 8], val=[8, 8], test=[9, 8, 3])[2] == [2, 1, 0]
+    assert "2 of 3 test frames are of a sequence that training frames are of too" in caplog.text
 
 
 def test_what_is_consolidated_is_read_back_bit_by_bit(make, load, tmp_path):

@@ -60,5 +60,18 @@ def _complete(shell: Shell, run: Path) -> None:
     assert "mean pose" in printed
     content = json.loads((run / "completion" / "completion.json").read_text())
     assert content and [*(run / "completion").glob("*.png")]
-    shell(f"run={run}", "importance_samples=2", script="scripts/evaluate.py")
+    for wrong, told in (
+        (["poses=0"], "poses=0 must be at least 1"),
+        (["noise=-0.1"], "noise=-0.1 not negative"),
+        (["hidden=none"], "leave nothing to mend"),
+        (["sigma=0", "poses=2"], "sigma=0 must be positive"),
+    ):
+        printed = shell(f"run={run}", *wrong, script="scripts/complete_hands.py", status=1)
+        assert told in printed and "Traceback" not in printed
+    evaluate = (f"run={run}", "importance_samples=2")
+    shell(*evaluate, script="scripts/evaluate.py")
     assert load_energy(run).calibration["count"] == 960
+    # With a sampler it is another model, whose energy lies beside it and not in the run's place.
+    shell(*evaluate, "sampler=gmm", script="scripts/evaluate.py")
+    for path in (run, run / "samplers" / "gmm"):
+        assert load_energy(path).calibration["count"] == 960

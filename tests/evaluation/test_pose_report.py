@@ -87,7 +87,11 @@ def test_a_model_of_poses_has_a_report_in_its_own_units(pose_vae):
     rows = content["negatives"]
     assert len(rows) == 13 and rows["midpoint"]["auroc"] == metrics["test/auroc_midpoint"]["value"]
     assert all(0 <= row["auroc"] <= 1 for row in rows.values())
+    assert {"auroc_typicality", "auroc_likelihood_ratio"} < rows["midpoint"].keys()
     assert len(content["joints"]) == 15
+    # Either score of the model's stands beside the same one of the full Gaussian.
+    assert {"auroc_gaussian_full", "auroc_typicality_gaussian_full"} < rows["midpoint"].keys()
+    assert metrics["test/sample_nearest"]["baselines"]["the data"] > 0
     ratio = metrics["test/sample_apd_ratio"]
     assert ratio["baselines"]["the data"] == 1 and ratio["value"] < 0.5  # untrained: one pose
     text = report.text("the title")
@@ -101,8 +105,15 @@ def test_the_report_measures_the_model_and_its_baselines_alike(pose_vae):
     for name in ("nll", "auroc_foreign_thumb", "auroc_midpoint", "auroc_index_ring_swapped"):
         assert report.values[name] == pytest.approx(gaussian[name], abs=0.01), name
     assert report.values["sample_apd_ratio"] == pytest.approx(1, abs=0.1)
+    row = report.details["negatives"]["midpoint"]
+    assert row["auroc_typicality"] == pytest.approx(row["auroc_typicality_gaussian_full"], abs=0.01)
+    assert row["auroc_typicality"] > 0.5 > row["auroc"]
     # It loses nothing of a pose and has no code: nothing is told of either.
-    assert not {"mpjre_median", "energy_mean_beta_2", "sample_limits_noisy"} & report.values.keys()
+    of_codes = {"mpjre_median", "energy_mean_beta_2", "mse", "kl", "recon_nll", "active_units"}
+    assert not of_codes & report.values.keys()
+    # Its samples have their noise in them, as those of the Gaussians.
+    for values in (report.values, gaussian):
+        assert values["sample_limits_noisy"] == values["sample_limits"]
     assert "joints" not in report.details and "PCA-24" in report.baselines
 
 
@@ -141,6 +152,20 @@ def test_poses_get_figures_of_their_own(pose_vae):
     assert len(test["energies"].axes) == 6
     density = figures(pose_vae("model=gaussian_pose", "model.latent_dim=90"), "test", "standard")
     assert set(density) == {"samples", "energies", "energy_negatives", "roc"}
+
+
+def test_the_figures_tell_the_numbers_of_the_report(pose_vae, monkeypatch):
+    monkeypatch.setitem(pose_report.COMPARED, "train", 100)
+    monkeypatch.setitem(pose_report.COMPARED, "test", 50)
+    model, data = pose_vae("model=gaussian_pose", "model.latent_dim=90"), Data()
+    train, test = (
+        data.rows(split, data.spread(split, n)) for split, n in (("train", 100), ("test", 50))
+    )
+    with torch.no_grad():
+        rows = summarise(model, {}, Compared(train, test, rotations=True)).details["negatives"]
+        drawn = dict(pose_figure_set.pose_figure_set(model, data, "test", "standard"))
+    titles = {ax.get_title() for ax in drawn["energy_negatives"].axes}
+    assert titles == {f"{name}\nAUROC {row['auroc']:.3f}" for name, row in rows.items()}
 
 
 def test_rates_and_distortions_are_drawn_in_order():

@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 from src.datamodules.hand_anatomy import THUMB, angles
 from src.datamodules.hand_generator import generate
 from src.evaluation.metrics import fit_pca
-from src.evaluation.pose_negatives import detection, detections, negatives
+from src.evaluation.pose_negatives import Energies, detection, detections, negatives
 from src.evaluation.pose_samples import diversity, in_limits, nearest, sample_values
 from src.evaluation.poses import (
     PoseGaussian,
@@ -151,8 +151,11 @@ def test_detection_knows_a_perfect_and_a_blind_energy():
     blind = detection(rng.normal(size=20_000), rng.normal(size=20_000))
     assert blind == pytest.approx({"auroc": 0.5, "aupr": 0.5, "fpr95": 0.95}, abs=0.015)
     # What lies below all data is no data either, which only the distance to the typical energy tells.
-    row = detections(rng.normal(size=500), {"midpoint": rng.normal(-9, 1, 500)}, 0.0)["midpoint"]
+    low_ones = Energies(rng.normal(size=500), {"midpoint": rng.normal(-9, 1, 500)}, 0.0)
+    row = detections(low_ones, {"other": low_ones})["midpoint"]
     assert row["auroc"] < 0.01 and row["auroc_typicality"] > 0.99
+    assert row["auroc_other"] == row["auroc"]
+    assert row["auroc_typicality_other"] == row["auroc_typicality"]
     assert detection(low, np.full(3, np.inf))["auroc"] == 1
     with pytest.raises(UserError, match="1 poses are NaN"):
         detection(low, np.array([np.nan, 1]))

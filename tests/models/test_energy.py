@@ -144,8 +144,17 @@ def test_ranks_keep_the_order_of_ties_and_put_nan_last(model):
     "poses", [X[:, :3], X[0, 0], X[None], X.long()], ids=["joints", "vector", "batches", "ints"]
 )
 def test_what_is_no_batch_of_poses_is_refused(model, poses):
-    with pytest.raises(UserError, match=r"takes floats of shape \[B, 4, 3\] or \[B, 12\], not"):
-        calibrated(model)(poses)
+    asked = calibrated(model)
+    for score in (asked, asked.per_joint):
+        with pytest.raises(UserError, match=r"takes floats of shape \[B, 4, 3\] or \[B, 12\]"):
+            score(poses)
+
+
+def test_poses_of_another_precision_and_device_are_brought_to_the_model_s(model):
+    asked = calibrated(model)
+    assert asked(X.double()).dtype == torch.float32 and torch.equal(asked(X.double()), asked(X))
+    elsewhere = asked.to("meta")
+    assert {score(X).device.type for score in (elsewhere, elsewhere.per_joint)} == {"meta"}
 
 
 def test_terms_a_joint_point_at_the_joint(model):
@@ -167,6 +176,9 @@ def test_an_energy_survives_a_file_exactly(model, config, tmp_path):
     file.write_text(json.dumps(content))
     again = load_energy(tmp_path)
     assert torch.equal(again(X), asked(X)) and torch.equal(again.percentile(X), asked.percentile(X))
+    x = X.clone().requires_grad_()
+    again(x).sum().backward()
+    assert x.grad.any() and all(parameter.grad is None for parameter in again.parameters())
     file.write_text(json.dumps(content | {"std": None}))
     with pytest.raises(UserError, match="needs 'std', and has None"):
         load_energy(tmp_path)

@@ -123,6 +123,23 @@ def test_a_pose_model_with_its_statistics_survives_its_state_dict(tiny_vae, name
     torch.testing.assert_close(model.energy(longer_way(x)), model.energy(x), rtol=1e-3, atol=0.1)
 
 
+@pytest.mark.parametrize("name", HANDS)
+def test_a_step_on_poses_is_one_graph_and_bf16_changes_its_loss_by_a_thousandth(tiny_vae, name):
+    model, x = tiny_vae(f"model={name}"), poses(16).float()
+    teach(model, Poses(), "fit")
+    model.losses(x)  # what cannot be traced is remembered, see prepare_to_compile
+    whole = torch.compile(type(model).losses, backend="eager", fullgraph=True)
+
+    def loss(step) -> float:
+        torch.manual_seed(5)
+        return float(step(model, x)[0].detach())
+
+    exact = loss(type(model).losses)
+    assert loss(whole) == pytest.approx(exact, rel=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(type(model).losses) == pytest.approx(exact, rel=1e-3)
+
+
 def test_weight_decay_leaves_sigma_alone(tiny_vae):
     model = tiny_vae("model=hand_so3", "model.optimizer.lr=0.1", "model.optimizer.weight_decay=0.5")
     optimizer = model.configure_optimizers()["optimizer"]

@@ -85,7 +85,7 @@ def log_volume(angle: Tensor) -> Tensor:
     Haar's measure scaled to rad³, so that all rotations together have 8π².
     """
     square = angle.square()
-    series = -square / 12 * (1 + square / 120 * (1 + square / 126))
+    series = -square / 12 * (1 + square / 120 * (1 + square / 63))
     half = angle.clamp_min(SMALL_ANGLE) / 2
     return torch.where(angle < SMALL_ANGLE, series, 2 * (half.sin() / half).log())
 

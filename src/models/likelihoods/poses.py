@@ -15,7 +15,7 @@ from torch.distributions import Distribution, constraints
 from src.models.distributions import full_precision
 from src.models.geometry import rotations
 from src.models.likelihoods.base import Likelihood
-from src.utils.errors import UserError
+from src.models.networks.standardise import check_joints
 
 
 class Correlation(nn.Module):
@@ -134,16 +134,3 @@ class PoseLikelihood(Likelihood):
         found["mpjre"] = torch.rad2deg(angles)
         found["recon_sigma"] = torch.rad2deg(spread).expand(angles.shape)
         return found
-
-
-def check_joints(shape: Sequence[int], part: str) -> None:
-    """Refuse data that are no joints.
-
-    Raises:
-        UserError: the shape is not (J, 3).
-    """
-    if len(shape) != 2 or shape[-1] != 3:
-        raise UserError(
-            f"{part} takes joints as rotation vectors, data.shape=[joints, 3], not {list(shape)}; data that fits: "
-            "hand_poses"
-        )

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.networks.mlp import residual_mlp
-from src.models.networks.standardise import PoseStandardiser, See
-from src.utils.errors import UserError
+from src.models.networks.standardise import PoseStandardiser, See, check_joints
 
 
 class PoseEncoder(nn.Module):
@@ -36,10 +35,7 @@ class PoseEncoder(nn.Module):
         dropout: float = 0.0,
         see: See = "standardised",
     ) -> None:
-        if tuple(shape[1:]) != (3,):
-            raise UserError(
-                f"PoseEncoder takes joints as rotation vectors, data.shape=[joints, 3], not {list(shape)}"
-            )
+        check_joints(shape, type(self).__name__)
         super().__init__()
         self.out_features = out_features
         self.standardise = PoseStandardiser(shape, see)

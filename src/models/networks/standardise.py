@@ -148,6 +148,19 @@ class StandardiseDecoder(nn.Module):
         return self._encoder[0].inverse(z)[:, None]
 
 
+def check_joints(shape: Sequence[int], part: str) -> None:
+    """Refuse data that are no joints.
+
+    Raises:
+        UserError: the shape is not (J, 3).
+    """
+    if len(shape) != 2 or shape[-1] != 3:
+        raise UserError(
+            f"{part} takes joints as rotation vectors, data.shape=[joints, 3], not {list(shape)}; data that fits: "
+            "hand_poses"
+        )
+
+
 class PoseStandardiser(nn.Module):
     """What networks see of poses (…, J, 3), brought to mean 0 and variance 1 by the training data's own, and back.
 

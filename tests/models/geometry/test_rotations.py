@@ -2,6 +2,7 @@
 
 from math import pi
 
+import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -125,6 +126,14 @@ def test_the_6d_representation_is_the_first_two_columns():
     torch.testing.assert_close(torch.linalg.det(found), torch.ones(100).double())
     for degenerate in (torch.zeros(2, 3), torch.ones(2, 3)):
         assert rotations.from_6d(degenerate).isfinite().all()
+
+
+@pytest.mark.parametrize("angle", [1e-3, 0.02, 0.0499, 0.0501, 1.0])
+def test_the_series_of_the_volume_meets_the_closed_form_to_the_last_digit(angle):
+    half = np.longdouble(angle) / 2
+    expected = float(2 * np.log(np.sin(half) / half))
+    found = float(rotations.log_volume(torch.tensor(angle, dtype=torch.float64)))
+    assert found == pytest.approx(expected, abs=2e-16, rel=1e-13)
 
 
 @pytest.mark.parametrize("angle", [1e-3, 0.049, 0.051, 0.5, 2.0, 3.1])
