@@ -14,117 +14,18 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
+from bare_loops import BareLoop, BarePoses, BareRotations
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.datamodules.loader import BatchLoader
 from src.experiment.assembly import assemble
-from src.models.geometry import rotations
-from src.models.networks.background import teach
 from src.runs.record import RunRecord
 from src.utils.build import build
 from src.utils.main import CONF, register_resolvers
 
 WARM_UP = 2  # chunks
-
-
-class BareLoop:
-    """What one would write by hand for the same networks: floats in memory, one gather a batch, no framework.
-
-    The loss is the ELBO in closed form, with the batch's optimal σ: D/2 (log 2πe + log MSE) + KL.
-    """
-
-    optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam
-
-    @classmethod
-    def of(cls, cfg: DictConfig, data: Any) -> "BareLoop":
-        """The loop over the networks of a config and the training data of a datamodule."""
-        latent = build(cfg.model, compile=False).latent
-        teach(latent, data, "fit")
-        return cls(latent, data.floats("train"), data.batch_size, cfg.model.optimizer.lr)
-
-    def __init__(self, latent: nn.Module, x: Tensor, batch_size: int, lr: float) -> None:
-        self.x, self.batch_size = self.prepared(latent, x), batch_size
-        parts = self.parts(latent)
-        self.encoder, self.head, self.decoder = parts[:3]
-        parameters = [p for part in parts for p in part.parameters()]
-        self.optimizer = self.optimizer_class(parameters, lr=lr, fused=True)
-        self.order: list[Tensor] = []
-
-    def parts(self, latent: nn.Module) -> list[nn.Module]:
-        """What learns, encoder, head and decoder first."""
-        return [latent.encoder, latent.posterior.head, latent.decoder]
-
-    def prepared(self, latent: nn.Module, x: Tensor) -> Tensor:
-        """The training data as the loop keeps them."""
-        return x
-
-    def steps(self, n: int) -> float:
-        """Take n steps; the seconds they took."""
-        begin = time.perf_counter()
-        for _ in range(n):
-            self._step()
-        return time.perf_counter() - begin
-
-    def _step(self) -> None:
-        if not self.order:
-            self.order = list(torch.randperm(len(self.x)).split(self.batch_size))
-        x = self.x.index_select(0, self.order.pop())
-        mean, log_sigma = self.head(self.encoder(x)).chunk(2, dim=-1)
-        z = mean + log_sigma.exp() * torch.randn_like(mean)
-        kl = (0.5 * (mean.square() + (2 * log_sigma).exp() - 1) - log_sigma).sum(-1).mean()
-        self.optimizer.zero_grad()
-        (self.recon_nll(self.decoder(z), x) + kl).backward()
-        self.optimizer.step()
-
-    def recon_nll(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """The batch's mean, of the decoder's output and the data that it is to give."""
-        mse = nn.functional.mse_loss(decoded.squeeze(1), x)
-        return x[0].numel() / 2 * (mse.log() + math.log(2 * math.pi) + 1)
-
-
-class BarePoses(BareLoop):
-    """The same for poses under a Gaussian of their own mean and variance, standardised once and for all."""
-
-    optimizer_class = torch.optim.AdamW
-
-    def parts(self, latent: nn.Module) -> list[nn.Module]:
-        return [latent.encoder.net, latent.posterior.head, latent.decoder]
-
-    def prepared(self, latent: nn.Module, x: Tensor) -> Tensor:
-        return latent.encoder.standardise(x).flatten(1)
-
-    def recon_nll(self, decoded: Tensor, x: Tensor) -> Tensor:
-        location, raw = decoded.flatten(2).unbind(1)
-        s = 6 * torch.tanh((raw + 6 * math.atanh(0.5 / 6)) / 6) - 2  # from -1.5, within [-8, 4]
-        error = (x - location).square() * (-s).exp() + s + math.log(2 * math.pi)
-        return 0.5 * error.sum(-1).mean()
-
-
-class BareRotations(BareLoop):
-    """The same for rotations: a Gaussian with a σ for each axis in the tangent space of the decoder's rotation."""
-
-    optimizer_class = torch.optim.AdamW
-
-    def parts(self, latent: nn.Module) -> list[nn.Module]:
-        self.seen = latent.encoder.standardise
-        self.net, self.sigma = latent.encoder.net, latent.likelihood.sigma
-        return [self.see, latent.posterior.head, latent.decoder, latent.likelihood]
-
-    @property
-    def see(self) -> nn.Module:
-        """x → features, through the first two columns of its rotations."""
-        return nn.Sequential(self.seen, nn.Flatten(), self.net)
-
-    def recon_nll(self, decoded: Tensor, x: Tensor) -> Tensor:
-        first, second, offset = decoded.unbind(1)
-        turned = rotations.from_6d(self.seen.inverse(torch.stack([first, second], -2)))
-        phi = rotations.log(rotations.between(turned, rotations.exp(x)))
-        sigma = self.sigma(offset)
-        error = 0.5 * (phi / sigma).square() + sigma.log() + 0.5 * math.log(2 * math.pi)
-        volume = rotations.log_volume(phi.norm(dim=-1)) - rotations.log_volume(x.norm(dim=-1))
-        return (error.sum(-1) + volume).sum(-1).mean()
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,16 @@ def test_a_tiny_training_is_timed_on_both_sides(one_process: bool) -> None:
 def test_the_bare_loops_of_poses_compute_what_ours_do() -> None:
     code = (
         "import sys; sys.path.insert(0, 'scripts'); import training_benchmark as b, torch\n"
+        "from src.models.networks.background import teach\n"
         "for model, bare in (('hand_standard', b.BarePoses), ('hand_so3', b.BareRotations)):\n"
         "    w = b.Workload('t', (f'model={model}',), (30, 3), 8, 20, 5, 6, 0.9, bare)\n"
         "    with b.composed(w) as cfg:\n"
         "        data = b.build(cfg.data); data.splits = b.synthetic(w)\n"
         "        x = data.splits['train']['x'] = data.floats('train') / 10\n"
         "        torch.manual_seed(0); loop = bare.of(cfg, data)\n"
-        "        torch.manual_seed(0); latent = b.build(cfg.model).latent; b.teach(latent, data, 'fit')\n"
+        "        torch.manual_seed(0); latent = b.build(cfg.model).latent; teach(latent, data, 'fit')\n"
+        "    own = latent.likelihood.correlation.weight; torch.nn.init.normal_(own, std=0.1)\n"
+        "    loop.correlation.data.copy_(own)\n"
         "    z = torch.randn(len(x), 24); ours = -latent.decode(z).log_prob(x).mean()\n"
         "    if model == 'hand_standard': ours -= latent.likelihood.standardise.std.log().sum()\n"
         "    theirs = loop.recon_nll(loop.decoder(z), loop.x)\n"

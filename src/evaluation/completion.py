@@ -144,6 +144,14 @@ def _check(
         raise NotImplementedError("poses are completed in a Euclidean latent space")
 
 
+@torch.no_grad()
+def residual(model: Any, x: Tensor) -> float:
+    """What reconstructions of poses (B, 30, 3) leave: the root mean square of the angle about one axis, radians."""
+    decoded = model.reconstruct(x.to(model.device)).cpu()
+    angles = rotations.distance(rotations.exp(decoded), rotations.exp(x))
+    return float((angles.square().mean() / 3).sqrt())
+
+
 def baselines(train: Tensor, x: Tensor, known: Tensor, sigma: float) -> dict[str, Tensor]:
     """What needs no model, each (B, 30, 3).
 

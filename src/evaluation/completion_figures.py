@@ -8,7 +8,15 @@ from torch import Tensor
 
 from src.datamodules.hand_anatomy import FINGERS, positions
 from src.evaluation.figures import MUTED
-from src.evaluation.pose_drawings import ACROSS, ALONG, CELL, COLOURS, draw_pose, seen
+from src.evaluation.pose_drawings import (
+    ACROSS,
+    ALONG,
+    CELL,
+    COLOURS,
+    draw_pose,
+    finger_legend,
+    seen,
+)
 
 LABEL = {"ha": "right", "va": "center", "rotation": 0, "fontsize": "small"}
 
@@ -25,7 +33,7 @@ def completions(
         title: of the figure.
     """
     rows, columns = 2 + len(found), len(truth)
-    size = (CELL[0] * columns + 1.6, CELL[1] * rows + 0.6)
+    size = (CELL[0] * columns + 1.6, CELL[1] * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for i in range(columns):
@@ -35,6 +43,7 @@ def completions(
             draw_pose(ax, poses[i], behind=truth[i])
     for ax, name in zip(axes[:, 0], ("truth", "what is known", *found), strict=True):
         ax.set_ylabel(name, **LABEL)
+    finger_legend(figure)
     figure.suptitle(title)
     return figure
 

@@ -62,7 +62,8 @@ def draw_pose(ax: Axes, pose: Tensor, behind: Tensor | None = None) -> None:
         spine.set_visible(False)
 
 
-def _legend(figure: Figure) -> None:
+def finger_legend(figure: Figure) -> None:
+    """The colours of the fingers, below everything."""
     handles = [Line2D([], [], color=colour, lw=2, label=name) for name, colour in COLOURS.items()]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small"
@@ -79,7 +80,7 @@ def sheet(poses: Tensor, title: str, columns: int = 6) -> Figure:
         draw_pose(ax, pose)
     for ax in list(axes)[len(poses) :]:
         ax.remove()
-    _legend(figure)
+    finger_legend(figure)
     figure.suptitle(title)
     return figure
 
@@ -94,7 +95,7 @@ def reconstructions(x: Tensor, y: Tensor, errors: Tensor) -> Figure:
         axes[1, column].set_xlabel(f"{float(errors[column]):.2f}°")
     for ax, label in zip(axes[:, 0], ("original", "reconstruction"), strict=True):
         ax.set_ylabel(label)
-    _legend(figure)
+    finger_legend(figure)
     figure.suptitle("Reconstructions of held-out poses over the originals in grey, and their MPJRE")
     return figure
 
@@ -125,6 +126,6 @@ def traversals(
         axes[r, 0].set_ylabel(told, rotation=0, ha="right", va="center", fontsize=9)
     for ax, value in zip(axes[-1], values, strict=True):
         ax.set_xlabel(f"{float(value):+.2g}")
-    _legend(figure)
+    finger_legend(figure)
     figure.suptitle("Traversals: one dimension at a time, most informative first; its value below")
     return figure

@@ -210,27 +210,20 @@ def joint_errors(errors: Tensor) -> Figure:
     return figure
 
 
-def rate_distortion(
-    points: Mapping[str, tuple[float, float]],
-    distortion: str = "MPJRE (degrees)",
-    joined: bool = True,
-) -> Figure:
+def rate_distortion(points: Mapping[str, tuple[float, float]]) -> Figure:
     """What models lose, and the nats that they take for it.
 
     Args:
-        points: name → rate (KL in nats) and distortion.
-        distortion: its name and unit.
-        joined: whether they are one model with several settings, and a line through them means something.
+        points: name → rate (KL in nats) and distortion (MPJRE in degrees).
     """
     figure = Figure(figsize=(6.2, 4.2), layout="constrained")
     ax = figure.subplots()
     rates, losses = np.array([points[name] for name in points]).T
-    order = rates.argsort()
-    ax.plot(rates[order], losses[order], "o-" if joined else "o", color=OURS, lw=1)
+    ax.plot(rates, losses, "o", color=OURS)
     for name, at in points.items():
         ax.annotate(name, at, xytext=(5, 5), textcoords="offset points", fontsize=8)
     ax.margins(x=0.15)
-    ax.set(xlabel="rate: KL (nats)", ylabel=f"distortion: {distortion}")
+    ax.set(xlabel="rate: KL (nats)", ylabel="distortion: MPJRE (degrees)")
     ax.set_ylim(0, 1.15 * losses.max() + 1e-6)
     ax.set_title("Rate and distortion on held-out data")
     return figure

@@ -193,7 +193,7 @@ def _write_rates(entries: Sequence[Entry], directory: Path) -> list[Path]:
     if len(points) < 2:
         return []
     path = directory / "rate_distortion.png"
-    rate_distortion(points, joined=False).savefig(path, dpi=110)
+    rate_distortion(points).savefig(path, dpi=110)
     return [path]
 
 

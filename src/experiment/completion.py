@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.evaluation.completion import baselines, complete, hidden_joints, with_noise
+from src.evaluation.completion import (
+    baselines,
+    complete,
+    hidden_joints,
+    residual,
+    with_noise,
+)
 from src.evaluation.completion_figures import completions
+from src.evaluation.pose_samples import spread
 from src.evaluation.poses import joint_errors
 from src.runs.loading import load_model, read_plain_config
 from src.runs.reading import read_run
@@ -22,8 +30,10 @@ from src.utils.seeding import isolated_rng
 
 # Poses that are drawn, and training poses that the baselines see at most: all of the drawn ones.
 SHOWN, TRAIN = 6, 100_000
-# Radians: what a model leaves of a pose that it reconstructs, and is not asked to be closer than.
-LEAST_SIGMA = 0.03
+# Radians: closer than this nothing is known.
+LEAST_SIGMA = 1e-3
+# Training poses that a model's own error is taken from.
+RECONSTRUCTED = 2000
 
 
 def complete_run(cfg: DictConfig) -> None:
@@ -37,11 +47,14 @@ def complete_run(cfg: DictConfig) -> None:
     train, truth = _poses(read_plain_config(run.path / CONFIG_FILE), cfg.poses)
     hidden = hidden_joints(cfg.hidden, len(truth), cfg.seed)
     given = with_noise(truth, cfg.noise, cfg.seed)
-    sigma = max(cfg.noise, LEAST_SIGMA) if cfg.sigma is None else cfg.sigma
     model = load_model(run.path)
+    noise = max(cfg.noise, LEAST_SIGMA)
+    # A code cannot say more of a pose than the model's reconstructions do.
+    left = residual(model, spread(train, RECONSTRUCTED))
+    sigma = hypot(noise, left) if cfg.sigma is None else cfg.sigma
     with isolated_rng(cfg.seed):
         found = complete(model, given, ~hidden, sigma, cfg.weight, cfg.steps, cfg.restarts)
-    poses = {model.name: found.poses} | baselines(train, given, ~hidden, sigma)
+    poses = {model.name: found.poses} | baselines(train, given, ~hidden, noise)
     folder = run.path / "completion"
     folder.mkdir(exist_ok=True)
     case = cfg.hidden + (f"_noise{cfg.noise:g}" if cfg.noise else "")
