@@ -108,6 +108,8 @@ def importance_bound(model: "VAE", x: Tensor, k: int, c: Tensor | None = None) -
         raise NotImplementedError(
             "this likelihood is a score and no probability of x: there is nothing to bound"
         )
+    if model.latent.exact:
+        k = 1  # every sample says the same
     weights = [draw.log_px + draw.log_pz - draw.log_qz for draw in _draws(model, x, k, c)]
     return torch.cat(weights).logsumexp(0) - torch.tensor(float(k)).log()
 

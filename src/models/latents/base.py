@@ -30,6 +30,8 @@ class Latent(nn.Module):
     condition_key: str | None = None
     # Whether z is one vector (D,) a data point, D the size that posterior and prior are given.
     one_vector = True
+    # Whether one sample of z gives log p(x) itself, so that more of them give the same.
+    exact = False
     # Whether the networks' weights may be divided among processes: nothing but their output is asked for.
     shardable = True
 

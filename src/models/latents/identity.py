@@ -23,6 +23,7 @@ class IdentityLatent(FlatLatent):
         metric: none.
     """
 
+    exact = True
     shardable = False  # encoder and prior are asked for more than their output
 
     def __init__(
