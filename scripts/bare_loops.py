@@ -54,13 +54,17 @@ class BareLoop:
     def _step(self) -> None:
         if not self.order:
             self.order = list(torch.randperm(len(self.x)).split(self.batch_size))
-        x = self.x.index_select(0, self.order.pop())
+        x = self.made(self.x.index_select(0, self.order.pop()))
         mean, log_sigma = self.head(self.encoder(x)).chunk(2, dim=-1)
         z = mean + log_sigma.exp() * torch.randn_like(mean)
         kl = (0.5 * (mean.square() + (2 * log_sigma).exp() - 1) - log_sigma).sum(-1).mean()
         self.optimizer.zero_grad()
         (self.recon_nll(self.decoder(z), x) + kl).backward()
         self.optimizer.step()
+
+    def made(self, x: Tensor) -> Tensor:
+        """What a step needs of a batch."""
+        return x
 
     def recon_nll(self, decoded: Tensor, x: Tensor) -> Tensor:
         """The batch's mean, of the decoder's output and the data that it is to give."""
@@ -91,22 +95,25 @@ class BarePoses(BareLoop):
 class BareRotations(BareLoop):
     """The same for rotations: a Gaussian with a σ for each axis in the tangent space of the decoder's rotation.
 
-    What does not change is made once: of every joint the standardised columns, the matrix and its own volume. The maps
-    of SO(3) and the bound of σ are those that ours has.
+    A batch is turned into matrices once a step, of which the columns are seen and the errors taken; made once for all,
+    they and their volumes would take five times the data's memory. The maps of SO(3) and the bound of σ are ours.
     """
 
     optimizer_class = torch.optim.AdamW
 
     def parts(self, latent: nn.Module) -> list[nn.Module]:
         self.columns, self.sigma = latent.likelihood.standardise, latent.likelihood.sigma
+        self.mean, self.std = self.columns.mean.flatten(1), self.columns.std.flatten(1)
         self.correlation = latent.likelihood.correlation.weight
         encoder = nn.Sequential(First(6), nn.Flatten(), latent.encoder.net)
         return [encoder, latent.posterior.head, latent.decoder, latent.likelihood]
 
-    def prepared(self, latent: nn.Module, x: Tensor) -> Tensor:
-        seen = latent.encoder.standardise(x).flatten(2)
-        volume = rotations.log_volume(rotations.canonical_angle(x))[..., None]
-        return torch.cat([seen, rotations.exp(x).flatten(2), volume], 2)
+    def made(self, x: Tensor) -> Tensor:
+        """Of every joint the standardised columns, the matrix and its own volume, (B, J, 16)."""
+        matrix = rotations.exp(x)
+        seen = (rotations.to_6d(matrix).flatten(2) - self.mean) / self.std
+        volume = rotations.log_volume(x.norm(dim=-1))[..., None]
+        return torch.cat([seen, matrix.flatten(2), volume], 2)
 
     def recon_nll(self, decoded: Tensor, x: Tensor) -> Tensor:
         first, second, offset = decoded.unbind(1)

@@ -57,7 +57,7 @@ def test_the_bare_loops_of_poses_compute_what_ours_do() -> None:
         "    loop.correlation.data.copy_(own)\n"
         "    z = torch.randn(len(x), 24); ours = -latent.decode(z).log_prob(x).mean()\n"
         "    if model == 'hand_standard': ours -= latent.likelihood.standardise.std.log().sum()\n"
-        "    theirs = loop.recon_nll(loop.decoder(z), loop.x)\n"
+        "    theirs = loop.recon_nll(loop.decoder(z), loop.made(loop.x))\n"
         "    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-2)\n"
         "    assert loop.steps(2) > 0"
     )
