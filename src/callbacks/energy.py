@@ -83,8 +83,12 @@ class CalibrateEnergy(Callback):
         energies, joints = [], []
         for rows in data.spread("train", self.rows).split(self.batch_size):
             x = data.rows("train", rows).to(model.device)
-            energies.append(energy(model, x, self.mode, self.k).cpu())
-            terms = energy_terms(model, x) if x.dim() == 3 else {}
+            terms = energy_terms(model, x)
+            at_mean = self.mode == "mean"  # whose terms these are
+            found = (
+                terms["recon_nll"] + terms["kl"] if at_mean else energy(model, x, self.mode, self.k)
+            )
+            energies.append(found.cpu())
             if "joints" in terms:
                 joints.append(terms["joints"].cpu())
         return torch.cat(energies), torch.cat(joints) if joints else None

@@ -1,12 +1,16 @@
-"""What an encoder makes of data, in parts that fit into memory."""
+"""What an encoder makes of data, in parts that fit into memory, and how that is shown."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Independent
 
+from src.evaluation import figures
 from src.models.distributions import factorised_kl
+from src.models.meters import ACTIVE_VARIANCE
 
 # Samples encoded at once.
 ENCODED = 250
@@ -30,3 +34,18 @@ def encoded(
     if not rates:
         return torch.cat(means), None, None
     return torch.cat(means), torch.cat(sigmas), torch.cat(rates).mean(0)
+
+
+def informative(z: Tensor, kl: Tensor | None) -> tuple[Tensor, str]:
+    """How much every dimension of codes z (N, D) says, (D,), and in which unit: its KL, or the codes' variance."""
+    return (z.var(0), "variance") if kl is None else (kl, "nats")
+
+
+def of_codes(
+    z: Tensor, sigma: Tensor | None, kl: Tensor | None, labels: Tensor | None = None
+) -> Iterator[tuple[str, Figure]]:
+    """Figures of what ``encoded`` returns, coloured by labels (N,)."""
+    yield "latent_scatter", figures.latent_scatter(z, labels)
+    if kl is not None and sigma is not None:
+        yield "kl_per_dimension", figures.kl_per_dimension(kl, z.var(0) > ACTIVE_VARIANCE)
+        yield "latent_distributions", figures.latent_distributions(z, sigma, kl)

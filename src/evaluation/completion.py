@@ -79,16 +79,6 @@ def complete(
         return Completion(found, model.energy(found), values[best, rows])
 
 
-def denoise(model: Any, x: Tensor, sigma: float = 0.1, **kwargs: Any) -> Completion:
-    """The most plausible poses near noisy ones x (B, 30, 3); see ``complete``.
-
-    Args:
-        sigma: of the noise, in radians an axis.
-        kwargs: of ``complete``.
-    """
-    return complete(model, x, torch.ones(x.shape[1], dtype=torch.bool), sigma, **kwargs)
-
-
 def _starts(model: Any, x: Tensor, known: Tensor, restarts: int) -> Tensor:
     """(R, B, D): a code of x filled from the pose at the prior's mean, that mean, codes of x filled from samples."""
     prior, samples = model.prior(), max(0, restarts - 2) * len(x)

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from src.evaluation import animations, figures, geometry_figures, sequence_figures
-from src.evaluation.codes import encoded
+from src.evaluation.codes import encoded, informative, of_codes
 from src.evaluation.pose_figure_set import pose_figure_set
 from src.models.geometry import geodesic, length, line
 from src.models.latents import FrameSequence
-from src.models.meters import ACTIVE_VARIANCE
 from src.utils.errors import UserError
 
 Level = Literal["minimal", "standard", "full"]
@@ -61,13 +60,8 @@ def _of_samples(model: Any, data: Any, split: str, level: Level) -> Iterator[Nam
     if level == "minimal":
         return
     z, sigma, kl = encoded(model, x)
-    yield "latent_scatter", figures.latent_scatter(z, labels)
-    information, unit = z.var(0), "variance"
-    if kl is not None and sigma is not None:
-        active = information > ACTIVE_VARIANCE
-        information, unit = kl, "nats"
-        yield "kl_per_dimension", figures.kl_per_dimension(information, active)
-        yield "latent_distributions", figures.latent_distributions(z, sigma, kl)
+    yield from of_codes(z, sigma, kl, labels)
+    information, unit = informative(z, kl)
     dimensions = information.argsort(descending=True)[:TRAVERSED].tolist()
     values = torch.linspace(-3, 3, 9)
     grid = figures.traversal_grid(model, few[0], dimensions, values).cpu()

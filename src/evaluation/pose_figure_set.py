@@ -8,13 +8,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.evaluation import figures, pose_drawings, pose_figures
-from src.evaluation.codes import encoded
+from src.evaluation.codes import encoded, informative, of_codes
 from src.evaluation.pose_negatives import LARGEST, detection, negatives
 from src.evaluation.pose_report import BETAS, COMPARED, energies, posterior_terms, reconstructed
 from src.evaluation.pose_samples import draw_poses, spread
 from src.evaluation.poses import PoseGaussian, joint_errors
 from src.models.latents.identity import IdentityLatent
-from src.models.meters import ACTIVE_VARIANCE
 
 Named = tuple[str, Figure]
 
@@ -54,14 +53,8 @@ def pose_figure_set(model: Any, data: Any, split: str, level: str) -> Iterator[N
 def _of_codes(model: Any, x: Tensor, split: str) -> Iterator[Named]:
     """What the latent space of poses x looks like, and the energies there."""
     z, sigma, kl = encoded(model, x, BATCH)
-    yield "latent_scatter", figures.latent_scatter(z, None)
-    information, unit = z.var(0), "variance"
-    if kl is not None and sigma is not None:
-        active = information > ACTIVE_VARIANCE
-        information, unit = kl, "nats"
-        yield "kl_per_dimension", figures.kl_per_dimension(kl, active)
-        yield "latent_distributions", figures.latent_distributions(z, sigma, kl)
-    yield "traversals", _traversals(model, x, information, unit)
+    yield from of_codes(z, sigma, kl)
+    yield "traversals", _traversals(model, x, *informative(z, kl))
     if not model.latent.has_bound:
         return
     terms = {name: value.numpy() for name, value in posterior_terms(model, x).items()}

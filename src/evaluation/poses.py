@@ -12,11 +12,10 @@ from torch import Tensor
 
 from src.datamodules.hand_anatomy import FINGERS, JOINTS, SIDES, canonical
 from src.models.geometry import rotations
+from src.models.networks.standardise import SMALLEST, moments
 
 # Poses at a time: their rotation matrices take 2 kB each.
 BLOCK = 8192
-# Radians: the least spread of a number that never changes, as the models have it.
-LEAST_STD = 1e-6
 
 
 def joint_errors(a: Tensor, b: Tensor) -> Tensor:
@@ -96,14 +95,12 @@ class PoseGaussian:
     @classmethod
     def fit(cls, poses: Tensor, diagonal: bool = False) -> "PoseGaussian":
         """The maximum-likelihood Gaussian of poses (N, 30, 3), with a diagonal or the full covariance."""
-        rows = poses.flatten(1).double()
-        mean = rows.mean(0)
+        mean, covariance = moments(poses.flatten(1))
         if diagonal:
-            axes, variances = torch.eye(len(mean), dtype=rows.dtype), rows.var(0, unbiased=False)
+            axes, variances = torch.eye(len(mean), dtype=mean.dtype), covariance.diagonal()
         else:
-            centred = rows - mean
-            variances, axes = torch.linalg.eigh(centred.T @ centred / len(rows))
-        return cls(mean, axes, variances.clamp_min(LEAST_STD**2))
+            variances, axes = torch.linalg.eigh(covariance)
+        return cls(mean, axes, variances.clamp_min(SMALLEST**2))
 
     def nll(self, poses: Tensor) -> Tensor:
         """−log density of poses (N, 30, 3) w.r.t. their rotation vectors in radians, (N,) nats."""

@@ -1,7 +1,6 @@
 """Test poses of a run with gaps or noise, completed by its model and by simpler priors."""
 
 import json
-from contextlib import suppress
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -102,9 +101,12 @@ def _errors(poses: Tensor, truth: Tensor, hidden: Tensor) -> dict[str, float | N
 
 def _add(path: Path, case: str, content: dict[str, Any]) -> None:
     """Keep a case beside those that are there."""
-    known: dict[str, Any] = {}
-    with suppress(FileNotFoundError, ValueError):
-        known = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged, and is not replaced: {error}") from error
     write_json(path, known | {case: content})
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from src.models.distributions import divergence_at_mean
 from src.models.draw import Draw
@@ -61,7 +62,8 @@ def energy(
     if mode == "elbo":
         distortion, rate = _sampled_terms(model, x, k, c)
     else:
-        distortion, rate = _terms_at_mean(model, x, c)
+        px, rate = _at_mean(model, x, c)
+        distortion = -px.log_prob(x)
     return distortion + beta * rate
 
 
@@ -79,9 +81,10 @@ def check_setting(mode: str, k: int, reject_above: float = 99.0) -> None:
         raise UserError(f"reject_above={reject_above} is a percentile, in (0, 100]")
 
 
-def _terms_at_mean(model: "VAE", x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+def _at_mean(model: "VAE", x: Tensor, c: Tensor | None) -> tuple[Distribution, Tensor]:
+    """p(x | z) at the posterior's mean, and KL(q ‖ p)."""
     q, p = model.encode(x, c), model.prior(c)
-    return -model.decode(q.mean, c).log_prob(x), divergence_at_mean(q, p)
+    return model.decode(q.mean, c), divergence_at_mean(q, p)
 
 
 def _sampled_terms(model: "VAE", x: Tensor, k: int, c: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -121,14 +124,13 @@ def energy_terms(model: "VAE", x: Tensor, c: Tensor | None = None) -> dict[str, 
         ``recon_nll`` and ``kl``, each (B,); where the likelihood has one term a joint, also ``joints`` (B, J), which
         add up to ``recon_nll``, and ``hands`` (B, 2), their sums over the first and the second half of the joints.
     """
-    q, p = model.encode(x, c), model.prior(c)
-    px = model.decode(q.mean, c)
-    terms = {"recon_nll": -px.log_prob(x), "kl": divergence_at_mean(q, p)}
+    px, rate = _at_mean(model, x, c)
     per_joint: Any = getattr(px, "joint_log_prob", None)
-    if per_joint:
-        joints = -per_joint(x)
-        terms |= {"joints": joints, "hands": joints.unflatten(-1, (2, -1)).sum(-1)}
-    return terms
+    if per_joint is None:
+        return {"recon_nll": -px.log_prob(x), "kl": rate}
+    joints = -per_joint(x)
+    hands = joints.unflatten(-1, (2, -1)).sum(-1)
+    return {"recon_nll": joints.sum(-1), "kl": rate, "joints": joints, "hands": hands}
 
 
 def calibrate(

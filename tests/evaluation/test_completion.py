@@ -10,7 +10,6 @@ from src.evaluation.completion import (
     baselines,
     complete,
     conditional_mean,
-    denoise,
     hidden_joints,
     nearest_poses,
     with_noise,
@@ -66,7 +65,7 @@ def test_noise_is_taken_away(model, truth):
     noisy = with_noise(truth, 0.1)
     degrees = joint_errors(noisy, truth)
     assert float(degrees.mean()) == pytest.approx(0.1 * 1.596 * 57.3, rel=0.1)  # E|N(0, I₃)|
-    found = denoise(model, noisy, 0.1, restarts=1)
+    found = complete(model, noisy, torch.ones(30, dtype=torch.bool), 0.1, restarts=1)
     assert joint_errors(found.poses, truth).mean() < 0.7 * degrees.mean()
     assert (found.energies < model.energy(noisy)).all()
 

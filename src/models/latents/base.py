@@ -12,8 +12,8 @@ from src.models.draw import Draw
 class Latent(nn.Module):
     """Base of the latents: how z is inferred and turned back into a distribution over x.
 
-    A prior or posterior that works with the latent metric, or a prior made of posteriors, borrows them here; what is
-    borrowed is registered once, where it belongs.
+    A prior or posterior that works with the latent metric, a prior made of posteriors, and a decoder that undoes its
+    encoder borrow them here; what is borrowed is registered once, where it belongs.
 
     Args:
         encoder: x (B, *shape) → features (B, F).
@@ -55,6 +55,10 @@ class Latent(nn.Module):
             borrow = getattr(prior, method, None)
             if borrow:
                 borrow(lent)
+        for part in (decoder, likelihood):
+            borrow = getattr(part, "borrow_encoder", None)
+            if borrow:
+                borrow(encoder)
 
     def check_condition(self, c: Tensor) -> None:
         """Refuse what is no condition of this model, at its edge and not in a training step."""

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import nn
 
 from src.models.latents.flat import FlatLatent
 from src.models.networks.standardise import ROWS
@@ -25,21 +24,6 @@ class IdentityLatent(FlatLatent):
 
     exact = True
     shardable = False  # encoder and prior are asked for more than their output
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        posterior: nn.Module,
-        prior: nn.Module | None,
-        decoder: nn.Module,
-        likelihood: nn.Module,
-        metric: nn.Module | None = None,
-    ) -> None:
-        super().__init__(encoder, posterior, prior, decoder, likelihood, metric)
-        for part in (decoder, likelihood):
-            borrow: Any = getattr(part, "borrow_encoder", None)
-            if borrow:
-                borrow(encoder)
 
     @torch.no_grad()
     def learn_from(self, data: Any) -> None:
