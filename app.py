@@ -1,5 +1,5 @@
 """The web app's entry; ``make app`` or ``streamlit run app.py``."""
 
-from src.app.overview import page
+from src.app.shell import main
 
-page()
+main()

@@ -14,7 +14,6 @@ USUAL = ("loss", "recon_nll", "kl", "mse")
 
 def page() -> None:
     """All runs below LATENT_LAB_LOGS, else logs/, and one of them in full."""
-    st.set_page_config(page_title="Latent Lab", layout="wide")
     st.title("Runs")
     root = Path(os.environ.get("LATENT_LAB_LOGS", "logs"))
     try:

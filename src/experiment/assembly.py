@@ -118,12 +118,6 @@ def metric_names(cfg: DictConfig) -> list[str]:
     return list(named) if isinstance(named, ListConfig) else [named] if named else []
 
 
-def portable(model: dict[str, Any]) -> dict[str, Any]:
-    """A model's config without what only training needs, so that it names nothing but models and parts."""
-    training = ("optimizer", "scheduler", "lr_scaling", "compile", "pretrained")
-    return {key: value for key, value in model.items() if key not in training}
-
-
 def quiet_libraries() -> None:
     """Leave Lightning's messages to Hydra's handlers, and out what is advertisement."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):

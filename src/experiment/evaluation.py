@@ -12,13 +12,13 @@ from src.callbacks.figures import Figures
 from src.callbacks.report import TestReport
 from src.callbacks.sampler import FitSampler
 from src.evaluation.features import Features, FileFeatures
-from src.experiment.assembly import portable, quiet_libraries
+from src.experiment.assembly import quiet_libraries
 from src.runs.loading import (
     CALIBRATION,
     WEIGHTS,
-    check_state,
+    checkpoint_model,
     load_model,
-    read_checkpoint,
+    portable,
     read_plain_config,
     save_model,
 )
@@ -49,7 +49,8 @@ def evaluate_run(cfg: DictConfig) -> None:
         config["data"]["root"] = cfg.recordings
     data = build(config["data"], allowed=("src.datamodules.",))
     if not (run.path / "model" / WEIGHTS).exists():
-        _model_from_checkpoint(run.path, portable(config["model"]))
+        found, _ = checkpoint_model(run.path, config["model"])
+        save_model(found, portable(config["model"]), run.path / "model")
     # It opens the file, and a stranger's may be refused.
     model = load_model(run.path)
     directory, portable_config = run.path, None
@@ -120,18 +121,3 @@ def features_of(config: dict[str, Any] | None) -> Features | None:
         log.warning("this run compared samples by a file: choose it again with features=file")
         return None
     return build(config, allowed=FEATURES)
-
-
-def _model_from_checkpoint(run: Path, config: dict[str, Any]) -> None:
-    """Write ``model/`` for a run that ended before it could."""
-    folder = run / "checkpoints"
-    found = next(
-        (folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).exists()), None
-    )
-    if found is None:
-        raise UserError(f"{run} has neither a model nor a checkpoint to evaluate")
-    model = build(config, allowed=FOREIGN)
-    state = read_checkpoint(found)["state_dict"]
-    check_state(model, state, str(found))
-    model.load_state_dict(state)
-    save_model(model, config, run / "model")

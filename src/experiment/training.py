@@ -14,10 +14,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from src.callbacks.endings import closed, recorded, tell_loss
 from src.callbacks.strategies import is_sharded, whole_state
 from src.callbacks.trackers import is_first, trackers
-from src.experiment.assembly import assemble, check_root, metric_names, portable, quiet_libraries
+from src.experiment.assembly import assemble, check_root, metric_names, quiet_libraries
 from src.models.data_compat import check_data
 from src.runs.control import clear
-from src.runs.loading import check_state, read_checkpoint, save_model
+from src.runs.loading import check_state, portable, read_checkpoint, save_model
 from src.runs.reading import ALIVE, read_run
 from src.runs.record import CONFIG_FILE, RUN_FILE, RunRecord, forget_metrics_after, write_atomic
 from src.runs.restart import is_restart, last_checkpoint, restart_point

@@ -117,6 +117,33 @@ def checksum(state: "Mapping[str, Tensor]") -> str:
     return f"{total:08x}"
 
 
+def checkpoint_model(run: Path, config: dict[str, Any]) -> tuple[Any, Path]:
+    """The model in a run's best checkpoint, else in its last one, and that file; nothing is written.
+
+    Args:
+        run: its directory.
+        config: of the run's model, as its ``config.yaml`` has it.
+
+    Raises:
+        UserError: there is no checkpoint, or it does not fit the config.
+    """
+    folder = run / "checkpoints"
+    found = next((folder / n for n in ("best.ckpt", "last.ckpt") if (folder / n).exists()), None)
+    if found is None:
+        raise UserError(f"{run} has neither a model nor a checkpoint")
+    model = build(portable(config), allowed=FOREIGN)
+    state = read_checkpoint(found)["state_dict"]
+    check_state(model, state, str(found))
+    model.load_state_dict(state)
+    return model.eval(), found
+
+
+def portable(model: dict[str, Any]) -> dict[str, Any]:
+    """A model's config without what only training needs, so that it names nothing but models and parts."""
+    training = ("optimizer", "scheduler", "lr_scaling", "compile", "pretrained")
+    return {key: value for key, value in model.items() if key not in training}
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint's content, tensors and plain values only.
 

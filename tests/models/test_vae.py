@@ -7,11 +7,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from src.experiment.assembly import portable
 from src.models.paths import slerp
 from src.models.protocol import LatentModel
 from src.runs import load_model
-from src.runs.loading import save_model
+from src.runs.loading import portable, save_model
 from src.utils.build import build
 from src.utils.errors import UserError
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 import yaml
 
-from src.experiment.assembly import portable
 from src.runs import load_model
-from src.runs.loading import check_state, read_checkpoint, save_model
+from src.runs.loading import check_state, portable, read_checkpoint, save_model
 from src.utils.errors import UserError
 
 

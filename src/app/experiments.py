@@ -1,0 +1,8 @@
+"""Not built yet."""
+
+import streamlit as st
+
+
+def page() -> None:
+    """To come."""
+    st.title("experiments")
