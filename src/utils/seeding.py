@@ -1,12 +1,15 @@
 """Random state: taken, restored, and kept apart."""
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+
+_TURN = threading.RLock()
 
 
 def rng_state() -> dict[str, Any]:
@@ -39,8 +42,11 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def isolated_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Torch's random numbers start at ``seed`` inside and go on outside as if nothing had been drawn."""
+    """Torch's random numbers start at ``seed`` inside and go on outside as if nothing had been drawn.
+
+    They belong to the whole process: another thread, such as another window of the web app, waits for its turn.
+    """
     devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _TURN, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -1,6 +1,7 @@
 """Random state: restored exactly, kept apart, and saved without pickled objects."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -39,3 +40,14 @@ def test_isolated_numbers_leave_no_trace():
         third = torch.rand(3)
     assert torch.equal(first, second) and not torch.equal(first, third)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_threads_take_turns():
+    def draws(seed: int) -> torch.Tensor:
+        with isolated_rng(seed):
+            return torch.stack([torch.rand(1000).sum() for _ in range(50)])
+
+    alone = [draws(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = [*pool.map(draws, range(4))]
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
