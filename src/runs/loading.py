@@ -82,15 +82,23 @@ def load_energy(path: str | Path) -> Any:
     Raises:
         UserError: there is no model, no calibration, or one that belongs to other weights.
     """
-    model, directory = load_model(path), model_directory(path)
+    return energy_of(load_model(path), path).requires_grad_(False).eval()
+
+
+def energy_of(model: "nn.Module", path: str | Path) -> Any:
+    """The calibrated energy of a model that ``load_model`` has opened from ``path``; the model stays as it is.
+
+    Raises:
+        UserError: as ``load_energy``.
+    """
+    directory = model_directory(path)
     content = _read_calibration(directory / CALIBRATION)
     if content.get("weights") != checksum(model.state_dict()):
         raise UserError(
             f"{directory / CALIBRATION} was made with other weights than those of {WEIGHTS}; make it again: "
             "python scripts/evaluate.py run=<the run> calibrate=true"
         )
-    energy = locate("src.models.energy.Energy", FOREIGN)(model, content)
-    return energy.requires_grad_(False).eval()
+    return locate("src.models.energy.Energy", FOREIGN)(model, content)
 
 
 def _read_calibration(path: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Reading runs, whoever wrote them and whatever state they ended in. Nothing here imports torch or deletes."""
 
 import json
+import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from src.utils.errors import UserError
 ALIVE = ("starting", "running", "paused")
 # A run on another machine whose file has not been touched for this long, in seconds, is taken for dead.
 SILENCE = 300.0
+# Of a run: no other run lies in there.
+OWN_FOLDERS = {".hydra", "checkpoints", "features", "figures", "model"}
 
 
 @dataclass(frozen=True)
@@ -36,27 +39,41 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """The content of ``results.json``, empty while there is none."""
-        file = self.path / RESULTS_FILE
+        """The content of ``results.json``, empty while there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
         try:
-            content = json.loads(file.read_text()) if file.exists() else {}
-        except ValueError as error:
-            raise UserError(f"{file} is not JSON: {error}") from error
-        return content if isinstance(content, dict) else {}
+            return read_object(self.path / RESULTS_FILE, "run's results")
+        except FileNotFoundError:
+            return {}
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The logged rows so far.
 
         A line that is still being written, or that a killed process left half-written, is passed over.
+
+        Raises:
+            UserError: metrics.jsonl is there and cannot be read.
         """
-        file = self.path / METRICS_FILE
-        if file.exists():
-            with open(file, encoding="utf-8") as lines:
-                for line in lines:
-                    with suppress(json.JSONDecodeError):
-                        row = json.loads(line)
-                        if isinstance(row, dict) and isinstance(row.get("metrics"), dict):
-                            yield row
+        try:
+            lines = open(self.path / METRICS_FILE, encoding="utf-8", errors="replace")  # noqa: SIM115
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+        with lines:
+            yield from rows_of(lines)
+
+
+def rows_of(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The logged rows among ``lines``; what is no whole row is passed over."""
+    for line in lines:
+        with suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("metrics"), dict):
+                yield row
 
 
 def read_run(directory: str | Path) -> Run:
@@ -67,20 +84,44 @@ def read_run(directory: str | Path) -> Run:
     """
     directory = Path(directory)
     try:
-        info = json.loads((directory / RUN_FILE).read_text(encoding="utf-8"))
+        info = read_object(directory / RUN_FILE, "run")
     except FileNotFoundError as error:
         raise UserError(f"{directory} is no run: it has no {RUN_FILE}") from error
-    except ValueError as error:  # not JSON, or not even text
-        raise UserError(f"{directory / RUN_FILE} is not JSON: {error}") from error
-    if not isinstance(info, dict):
-        raise UserError(f"{directory / RUN_FILE} describes no run")
     return Run(directory, _true_state(info), info)
+
+
+def read_object(file: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file, which describes a ``what``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
+        raise UserError(f"{file} is not JSON: {error}") from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # somebody else's, or no file at all
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} describes no {what}")
+    return content
 
 
 def list_runs(root: str | Path = "logs") -> list[Run]:
     """All runs below ``root``, newest first; one that is damaged is listed too and hides no other."""
-    runs = [_read_or_unreadable(file.parent) for file in Path(root).rglob(RUN_FILE)]
+    runs = [_read_or_unreadable(directory) for directory in _directories(root)]
     return sorted(runs, key=lambda run: _number(run.info.get("started")), reverse=True)
+
+
+def _directories(root: str | Path) -> Iterator[Path]:
+    """Those that hold a run.json; where a run keeps its own files, thousands perhaps, none is looked for."""
+    for place, folders, files in os.walk(root):
+        if RUN_FILE in files:
+            folders[:] = [name for name in folders if name not in OWN_FOLDERS]
+            yield Path(place)
 
 
 def _number(value: Any) -> float:
@@ -106,6 +147,12 @@ def _true_state(info: dict[str, Any]) -> str:
     except (KeyError, TypeError, ValueError):  # not a number
         same = False
     return state if same else "dead"
+
+
+def made_by(info: dict[str, Any], pid: int, started: float) -> bool:
+    """Whether ``run.json`` was written by the process of this machine that had ``pid`` and began at ``started`` (s)."""
+    same = info.get("host") == socket.gethostname() and info.get("pid") == pid
+    return same and abs(_number(info.get("pid_started")) - started) < 2
 
 
 def is_running(pid: int, started: float) -> bool:

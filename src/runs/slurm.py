@@ -94,6 +94,17 @@ def submitted(root: Path) -> list[tuple[Path, str]]:
     return found
 
 
+def not_started(root: Path) -> list[tuple[Path, str, str]]:
+    """The directory, the job and its state of what was submitted below ``root``, is in the queue and is no run yet.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    places = [one for one in submitted(root) if not (one[0] / "run.json").exists()]
+    states = job_states(job for _, job in places)
+    return [(p, job, states[job]) for p, job in places if states.get(job, "COMPLETED") not in OVER]
+
+
 def jobs_of(place: Path) -> list[str]:
     """The job of the run in ``place``, or the jobs in the queue of the multirun in ``place``.
 

@@ -172,3 +172,22 @@ assert not heavy, heavy
         check=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
+
+
+def test_runs_are_found_wherever_they_lie_but_not_among_a_run_s_own_files(tmp_path):
+    places = ["model/1", "sweep", "sweep/trials/0", "sweep/features x/0"]
+    for place in [*places, "sweep/model", "sweep/checkpoints/deep"]:
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "run.json").write_text("{}")
+    found = {str(one.path.relative_to(tmp_path)) for one in list_runs(tmp_path)}
+    assert found == set(places)
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path):
+    run(tmp_path)
+    for name in ("metrics.jsonl", "results.json"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="metrics.jsonl cannot be read: Is a directory"):
+        list(read_run(tmp_path).metrics())
+    with pytest.raises(UserError, match="results.json cannot be read: Is a directory"):
+        _ = read_run(tmp_path).results

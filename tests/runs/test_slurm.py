@@ -47,6 +47,16 @@ def test_the_queue_knows_tasks_of_arrays_and_forgets_old_jobs(cluster: Path) -> 
     assert slurm.job_states([]) == {}
 
 
+def test_what_waits_is_listed_until_it_is_a_run(cluster: Path) -> None:
+    jobs = {str(n): {"directory": str(cluster / str(n)), "job_id": f"12_{n}"} for n in range(4)}
+    (cluster / "slurm").mkdir()
+    (cluster / "slurm" / "jobs.json").write_text(json.dumps(jobs))
+    waiting, starting = (cluster / "1", "12_1", "PENDING"), (cluster / "0", "12_0", "RUNNING")
+    assert slurm.not_started(cluster) == [starting, waiting]  # one is cancelled, one forgotten
+    RunRecord(cluster / "0", name="a")
+    assert slurm.not_started(cluster) == [waiting]
+
+
 def test_without_slurm_the_queue_cannot_be_asked(no_cluster: None) -> None:
     assert not slurm.is_here()
     with pytest.raises(UserError, match="squeue is not found"):
