@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-from src.jobs.space import examples, overrides_of, parse_space
+from src.jobs.commands import jobs_of
 from src.utils.main import CONF, register_resolvers
 
 # Groups that the command line places somewhere else than where their files lie.
@@ -24,34 +22,8 @@ PACKAGES = {
 
 def jobs(command: str) -> list[list[str]]:
     """The overrides of every job that ``python run_experiment.py …`` starts; several with ``-m``."""
-    arguments = get_args_parser().parse_args(shlex.split(command)[2:])
-    if not arguments.multirun:
-        return [arguments.overrides]
-    if any(
-        argument.startswith(("hparams_search=", "hydra/sweeper=study"))
-        for argument in arguments.overrides
-    ):
-        return trials(arguments.overrides)
-    parsed = OverridesParser.create().parse_overrides(arguments.overrides)
-    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
-
-
-def trials(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of trials in which every choice of a study's search space occurs."""
-    register_resolvers()
-    with initialize_config_dir(str(CONF)):
-        hydra = compose(
-            "config", overrides=[*_without_spaces(overrides)], return_hydra_config=True
-        ).hydra
-    given = [f"{name}={space}" for name, space in (hydra.sweeper.params or {}).items()]
-    space, fixed, deletions = parse_space([*given, *overrides])
-    rest = [*(f"{name}={value}" for name, value in fixed.items()), *deletions]
-    return [[*overrides_of(point), *rest] for point in examples(space)]
-
-
-def _without_spaces(overrides: Sequence[str]) -> list[str]:
-    parsed = OverridesParser.create().parse_overrides([*overrides])
-    return [str(one.input_line) for one in parsed if not one.is_sweep_override()]
+    typed = get_args_parser().parse_args(shlex.split(command)[2:])
+    return jobs_of(["-m"] * typed.multirun + typed.overrides)
 
 
 def resolved(

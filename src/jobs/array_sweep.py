@@ -10,7 +10,8 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from src.jobs.sweeper import StudySweeper, quoted
+from src.jobs.sweeper import StudySweeper
+from src.utils.arguments import quoted
 from src.utils.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -39,6 +39,12 @@ def owner_state(name: str | None, beats: dict[str, Any]) -> str:
     return ALIVE if silence < DOUBT else DOUBTED if silence < SILENCE else GONE
 
 
+def anybody(beats: dict[str, Any]) -> bool:
+    """Whether any worker of a study is alive, ``beats`` being as for ``owner_state``."""
+    names = [key.removeprefix(_PREFIX) for key in beats if key.startswith(_PREFIX)]
+    return any(owner_state(name, beats) == ALIVE for name in names)
+
+
 @contextmanager
 def heartbeat(
     storage: Any, study_id: int, name: str, errors: tuple[type[Exception], ...]

@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from src.utils.arguments import quoted
 from src.utils.errors import UserError, nearest
 
 # A grid and a quasi-random sequence are one list in a fixed order; the others draw every trial anew.
@@ -34,11 +35,6 @@ def parse_space(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str
 def overrides_of(params: dict[str, Any]) -> list[str]:
     """A trial's parameters as arguments."""
     return [f"{name}={'null' if value is None else value}" for name, value in params.items()]
-
-
-def quoted(text: str) -> str:
-    """``text`` as a value on Hydra's command line."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def fix(config: DictConfig, key: str, value: str) -> None:

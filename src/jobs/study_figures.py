@@ -64,7 +64,7 @@ def _history(study: Any, metrics: Sequence[str], default: Any | None) -> Any:
         bottom, top = _focus(axes, values)
         axes.scatter(numbers, _within(values, bottom, top), color=BLUE, label="complete", zorder=3)
         if len(metrics) == 1:
-            best = _best_so_far(values, study.directions[0].name == "MAXIMIZE")
+            best = best_so_far(values, study.directions[0].name == "MAXIMIZE")
             axes.step(numbers, best, where="post", color=BLUE, alpha=0.5, label="best so far")
             if pruned:
                 last = [t.intermediate_values[t.last_step] for t in pruned]
@@ -74,13 +74,14 @@ def _history(study: Any, metrics: Sequence[str], default: Any | None) -> Any:
             axes.set_title("Values beyond the axis lie on its edge.", fontsize="small", loc="right")
         if default is not None and default.values:
             axes.axhline(default.values[index], color=ORANGE, ls="--", lw=1, label="default")
-        axes.set(xlabel="trial", ylabel=_with_unit(metric))
+        axes.set(xlabel="trial", ylabel=with_unit(metric))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize="small")
     return figure
 
 
-def _best_so_far(values: Sequence[float], maximize: bool) -> list[float]:
+def best_so_far(values: Sequence[float], maximize: bool) -> list[float]:
+    """For every value the best of those up to it."""
     better, best = (max if maximize else min), values[0]
     found = []
     for value in values:
@@ -97,7 +98,7 @@ def _mark_pruned(axes: Any, numbers: Sequence[int], values: Sequence[float]) -> 
 
 def _focus(axes: Any, values: Sequence[float]) -> tuple[float, float]:
     """Limits in which one trial that went astray does not flatten the others."""
-    bottom, top = _without_strays(values)
+    bottom, top = without_strays(values)
     margin = 0.08 * (top - bottom) or 0.05 * abs(top) or 1.0
     axes.set_ylim(bottom - margin, top + margin)
     return bottom - margin, top + margin
@@ -177,7 +178,7 @@ def _scale(
     log = setting is not None and getattr(trials[0].distributions[setting], "log", False)
     low, high = min(values), max(values)
     if setting is None and len(values) > 4:
-        low, high = _without_strays(values)
+        low, high = without_strays(values)
 
     def unit(value: float) -> float:
         if high == low:
@@ -193,7 +194,8 @@ def _scale(
     return unit, [(unit(value), f"{value:.3g}") for value in dict.fromkeys(steps)]
 
 
-def _without_strays(values: Sequence[float]) -> tuple[float, float]:
+def without_strays(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis on which one trial that went astray does not flatten the others."""
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
     reach = 4 * (high - low)
@@ -234,12 +236,13 @@ def _pareto(study: Any, metrics: Sequence[str], default: Any | None) -> Any:
         )
     if default is not None and default.values:
         axes.scatter(*default.values, marker="D", color=ORANGE, label="default", zorder=4)
-    axes.set(xlabel=_with_unit(metrics[0]), ylabel=_with_unit(metrics[1]))
+    axes.set(xlabel=with_unit(metrics[0]), ylabel=with_unit(metrics[1]))
     axes.legend(frameon=False, fontsize="small")
     return figure
 
 
-def _with_unit(metric: str) -> str:
+def with_unit(metric: str) -> str:
+    """A metric's name, with its unit where that is nats."""
     nats = metric.rsplit("/", 1)[-1] in ("recon_nll", "kl", "elbo", "nll", "loss")
     return f"{metric} (nats)" if nats else metric
 

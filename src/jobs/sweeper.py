@@ -17,7 +17,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from src.jobs.space import fix, overrides_of, quoted
+from src.jobs.space import fix, overrides_of
+from src.utils.arguments import quoted
 from src.utils.ddp import slurm_tasks
 from src.utils.errors import UserError
 
