@@ -13,7 +13,7 @@ class CompareRuns(Callback):
     It is one of Hydra's callbacks (``hydra.callbacks`` in an experiment file), not one of the trainer's.
 
     Args:
-        metrics, pictures, rows: see ``src.evaluation.side_by_side.write_comparison``.
+        metrics, pictures, rows: see ``src.evaluation.comparing.run_report.write_comparison``.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class CompareRuns(Callback):
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         # Hydra makes this object to compose a config, which is to be quick.
-        from src.evaluation.side_by_side import write_comparison
+        from src.evaluation.comparing.run_report import write_comparison
 
         runs = Path(config.hydra.sweep.dir)
         metrics = None if self.metrics is None else list(self.metrics)

@@ -1,7 +1,6 @@
 """Reading NPZ files a piece at a time; nothing in them is unpickled."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -11,19 +10,19 @@ from typing import IO, Any
 import numpy as np
 
 from src.utils.errors import UserError
+from src.utils.pictures import NO_ARRAYS
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn what a missing or damaged file raises into one sentence that names it."""
-    damage = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
         yield
     except UserError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except damage as error:
+    except NO_ARRAYS as error:
         reason = str(error).strip().split("\n")[0] or "it ends too early"
         raise UserError(f"{path} cannot be read as arrays: {reason}") from error
 

@@ -85,7 +85,7 @@ def trajectory_animation(z: Tensor, half_logdet_inverse: HalfLogdet) -> "Figure"
     p, few = plane.project(z), min(PATHS, len(z))
     extent = extent_of(p[:few])
     columns, rows, values = magnification_grid(plane, extent, half_logdet_inverse, CELLS)
-    figure = Figure(_heatmap(columns, rows, values, float(values.min()), float(values.max())))
+    figure = Figure(heatmap(columns, rows, values, float(values.min()), float(values.max())))
     frames = [[_path_until(path, t) for path in p[:few]] for t in range(z.shape[1])]
     for i, start in enumerate(frames[0]):
         colour = to_hex(colormaps["Set3"](i % 12))  # light, to be seen on the map's dark regions
@@ -123,7 +123,7 @@ def metric_slider(z: Tensor, half_logdet_inverse: HalfLogdet) -> "Figure":
     maps = torch.stack([values for _, _, values in grids])
     low, high = float(min(maps.min(), own.min())), float(max(maps.max(), own.max()))
     columns, rows, _ = grids[0]
-    figure = Figure(_heatmap(columns, rows, maps[0], low, high))
+    figure = Figure(heatmap(columns, rows, maps[0], low, high))
     scale = {"colorscale": "Viridis", "cmin": low, "cmax": high}
     codes = Scatter(
         _codes(points[:, 0], own[:, 0]),
@@ -184,7 +184,7 @@ def _encoded(x: Tensor, y: Tensor) -> list[tuple[list[str], list[str]]]:
     found: list[tuple[list[str], list[str]]] = []
     held = 0
     for a, b in zip(x[:SEQUENCES], y, strict=False):
-        pair = [_data_uri(picture) for picture in a], [_data_uri(picture) for picture in b]
+        pair = [data_uri(picture) for picture in a], [data_uri(picture) for picture in b]
         # The page holds the first frames twice: as the figure and as its first animation frame.
         held += sum(len(source) for sources in pair for source in [*sources, sources[0]])
         if found and held > PICTURE_BYTES:
@@ -193,7 +193,7 @@ def _encoded(x: Tensor, y: Tensor) -> list[tuple[list[str], list[str]]]:
     return found
 
 
-def _data_uri(picture: Tensor) -> str:
+def data_uri(picture: Tensor) -> str:
     """A picture (C, H, W) in [0, 1] as a PNG in a data URI."""
     from PIL import Image
 
@@ -203,7 +203,8 @@ def _data_uri(picture: Tensor) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _heatmap(columns: Tensor, rows: Tensor, values: Tensor, low: float, high: float) -> Any:
+def heatmap(columns: Tensor, rows: Tensor, values: Tensor, low: float, high: float) -> Any:
+    """The trace of a map of log₁₀ √det G, as ``magnification_grid`` gives it, on colours from ``low`` to ``high``."""
     from plotly.graph_objects import Heatmap
 
     return Heatmap(

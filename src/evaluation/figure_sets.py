@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.evaluation import animations, figures, geometry_figures, sequence_figures
-from src.evaluation.codes import encoded, informative, of_codes
+from src.evaluation.codes import distant_pairs, encoded, informative, of_codes
 from src.evaluation.pose_figure_set import pose_figure_set
 from src.models.geometry import geodesic, length, line
 from src.models.latents import FrameSequence
@@ -88,9 +88,7 @@ def _of_sequences(model: Any, data: Any, split: str, level: Level) -> Iterator[N
     spread = states[:, 0].var(0)
     dimensions = spread.argsort(descending=True)[:TRAVERSED].tolist()
     values = torch.linspace(-3, 3, 9)
-    grid = states[0, 0].repeat(len(dimensions), len(values), 1)
-    for row, dimension in enumerate(dimensions):
-        grid[row, :, dimension] = values
+    grid = figures.moved(states[0, 0], dimensions, values)
     decoded = model.latent.decode_frames(grid.to(model.device)).cpu()
     yield "traversals", figures.traversals(decoded, values, dimensions, spread, "variance")
     if level == "full":
@@ -127,7 +125,7 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
         "metric_eigenvalues",
         geometry_figures.eigenvalues(spectrum, point.log10_condition().cpu()),
     )
-    pairs = _distant_pairs(codes, GEODESICS).to(model.device)
+    pairs = distant_pairs(codes, GEODESICS).to(model.device)
     if not pairs.shape[1]:
         return
     curves = geodesic(metric, pairs[0], pairs[1], points=POINTS)
@@ -152,20 +150,6 @@ def _of_metric(model: Any, codes: Tensor, labels: Tensor | None) -> Iterator[Nam
     ]
     if strips[0][1].dim() == 4:
         yield "interpolations", geometry_figures.interpolation_strips(strips)
-
-
-def _distant_pairs(codes: Tensor, count: int) -> Tensor:
-    """Ends for geodesics, (2, count, D): codes chosen one after another, each farthest from all before it.
-
-    Fewer where there are not so many different codes.
-    """
-    chosen = [0]
-    nearest = (codes - codes[0]).norm(dim=1)
-    while len(chosen) < 2 * count and float(nearest.max()) > 0:
-        chosen.append(int(nearest.argmax()))
-        nearest = nearest.minimum((codes - codes[chosen[-1]]).norm(dim=1))
-    ends = codes[chosen[: len(chosen) // 2 * 2]]
-    return torch.stack([ends[::2], ends[1::2]])
 
 
 def _encoded(model: Any, x: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:

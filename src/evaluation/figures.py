@@ -1,6 +1,6 @@
 """Figures of a model. Each function takes tensors or rows and returns a matplotlib figure; nothing is saved here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -254,8 +254,12 @@ def _bare(ax: Axes) -> None:
 @torch.no_grad()
 def traversal_grid(model: Any, x: Tensor, dimensions: list[int], values: Tensor) -> Tensor:
     """Decode one sample x (*shape) with each of ``dimensions`` set to each of ``values``: (rows, columns, *shape)."""
-    z = model.encode(x[None]).mean[0]
+    return model.decode(moved(model.encode(x[None]).mean[0], dimensions, values)).mean
+
+
+def moved(z: Tensor, dimensions: Sequence[int], values: Tensor) -> Tensor:
+    """Copies of z (D,) with each of ``dimensions`` set to each of ``values``: (rows, columns, D)."""
     grid = z.repeat(len(dimensions), len(values), 1)
     for row, dimension in enumerate(dimensions):
         grid[row, :, dimension] = values.to(z)
-    return model.decode(grid).mean
+    return grid

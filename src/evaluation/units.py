@@ -98,3 +98,14 @@ LOWER_IS_BETTER = {
 HIGHER_IS_BETTER = {"elbo", "psnr", "psnr_sampled", "foreground_psnr", "ssim"} | {
     name for name, unit in UNITS.items() if unit == "fraction" or name == "sample_density"
 }
+
+
+def unit_of(metric: str, is_pose: bool = False) -> str:
+    """The unit of a metric or a term, with or without its stage before it; empty where none is known.
+
+    Args:
+        metric: such as ``val/loss`` or ``kl``.
+        is_pose: whether the data are rotation vectors, in radians.
+    """
+    term = metric.rpartition("/")[2]
+    return (POSE_UNITS if is_pose and term in POSE_UNITS else UNITS).get(term, "")

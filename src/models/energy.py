@@ -118,13 +118,17 @@ def importance_bound(model: "VAE", x: Tensor, k: int, c: Tensor | None = None) -
 
 
 def energy_terms(model: "VAE", x: Tensor, c: Tensor | None = None) -> dict[str, Tensor]:
-    """What the energy at the posterior's mean is made of, in nats.
+    """What the energy at the posterior's mean is made of, in nats: see ``split_energy``."""
+    return split_energy(x, *_at_mean(model, x, c))
+
+
+def split_energy(x: Tensor, px: Distribution, rate: Tensor) -> dict[str, Tensor]:
+    """The terms of an energy whose p(x | z) and KL (B,) are known already, in nats.
 
     Returns:
         ``recon_nll`` and ``kl``, each (B,); where the likelihood has one term a joint, also ``joints`` (B, J), which
         add up to ``recon_nll``, and ``hands`` (B, 2), their sums over the first and the second half of the joints.
     """
-    px, rate = _at_mean(model, x, c)
     per_joint: Any = getattr(px, "joint_log_prob", None)
     if per_joint is None:
         return {"recon_nll": -px.log_prob(x), "kl": rate}

@@ -5,9 +5,6 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
 from src.utils.errors import UserError, nearest
 
 # What a person's own config may name: our code and the libraries that it configures.
@@ -80,10 +77,12 @@ def build(cfg: Any, *args: Any, allowed: tuple[str, ...] = ALLOWED, **kwargs: An
     Raises:
         UserError: a target is refused or unknown, or a key is not one of its arguments.
     """
-    if not isinstance(cfg, Mapping | DictConfig) or "_target_" not in cfg:
+    if not isinstance(cfg, Mapping) or "_target_" not in cfg:
         return cfg
     if allowed != ALLOWED and "${" in repr(cfg):
         raise UserError("a stranger's config may not hold interpolations (${…}); none is resolved")
+    from hydra.utils import instantiate  # 0.4 s, which listing runs does not wait for
+
     check_signatures(cfg, allowed)
     target = locate(cfg["_target_"], allowed)
     whitelist = [
@@ -130,6 +129,8 @@ def _target_nodes(cfg: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def _plain(cfg: Any) -> Any:
+    from omegaconf import OmegaConf
+
     return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
 
 

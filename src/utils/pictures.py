@@ -1,17 +1,40 @@
 """Pictures on disk: where they are, what shape they have, and reading them; no torch."""
 
 import os
+import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from lzma import LZMAError
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from src.utils.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+# Pillow's readers that a file's content may choose: others run programs, as that of PostScript does.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+# What damaged files of arrays make NumPy raise, and those of pictures Pillow's decoders.
+NO_ARRAYS = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    LZMAError,
+)
+UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error)
 SPLITS = ("train", "val", "test")
 
 
@@ -85,23 +108,50 @@ def read_picture(path: Path, size: Sequence[int] | int | None = None) -> np.ndar
     Raises:
         UserError: naming the file, when it cannot be decoded.
     """
-    from PIL import Image, UnidentifiedImageError  # not needed to compose a config without pictures
+    from PIL import Image  # not needed to compose a config without pictures
 
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = opened
-            if image.mode.startswith(
-                "I"
-            ):  # 16 bits, which Pillow's own conversion would clip at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-            picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-            if size:
-                height, width = pair(size)
-                picture = picture.resize((width, height), Image.Resampling.BOX)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {error}") from error
+    with opened_picture(path) as opened:
+        image = opened
+        if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+        picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+        if size:
+            height, width = pair(size)
+            picture = picture.resize((width, height), Image.Resampling.BOX)
     array = np.asarray(picture)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+@contextmanager
+def opened_picture(
+    path: Path, formats: Sequence[str] = FORMATS, largest: int | None = None
+) -> "Iterator[Image.Image]":
+    """A picture in one of Pillow's ``formats``; what its decoder stumbles over becomes one sentence.
+
+    Args:
+        largest: pixels that it may have; None for what Pillow allows.
+
+    Raises:
+        UserError: naming the file, when it cannot be decoded or is too large.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=list(formats)) as image:
+            width, height = image.size
+            if largest is not None and width * height > largest:
+                raise UserError(
+                    f"{path} has {width}×{height} pixels; at most {largest // 10**6} million are read"
+                )
+            yield image
+    except UserError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise UserError(
+            f"{path} cannot be read as a picture: it is none of {', '.join(formats)}"
+        ) from error
+    except (*UNDECODABLE, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -117,7 +167,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             if isinstance(loaded, np.ndarray)
             else {name: loaded[name] for name in loaded.files}
         )
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except NO_ARRAYS as error:
         raise UserError(f"{path} cannot be read as arrays: {error}") from error
     if not arrays or any(array.ndim == 0 or len(array) == 0 for array in arrays.values()):
         raise UserError(f"{path} is empty")

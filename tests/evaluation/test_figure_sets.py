@@ -4,7 +4,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from src.evaluation.figure_sets import _distant_pairs, check_level, figure_set
+from src.evaluation.codes import distant_pairs
+from src.evaluation.figure_sets import check_level, figure_set
 from src.utils.errors import UserError
 
 
@@ -56,13 +57,13 @@ def test_a_picture_model_with_a_metric_gets_its_figures_too(tiny_vae):
 
 def test_the_ends_of_geodesics_are_far_apart_and_different():
     codes = torch.randn(100, 5)
-    pairs = _distant_pairs(codes, 4)
+    pairs = distant_pairs(codes, 4)
     assert pairs.shape == (2, 4, 5)
     ends = pairs.flatten(0, 1)
     assert torch.pdist(ends).min() > torch.pdist(codes).median() * 0.5
     few = codes[:3].repeat(5, 1)  # three different codes make one pair, one makes none
-    assert _distant_pairs(few, 4).shape == (2, 1, 5)
-    assert _distant_pairs(codes[:1].repeat(5, 1), 4).shape == (2, 0, 5)
+    assert distant_pairs(few, 4).shape == (2, 1, 5)
+    assert distant_pairs(codes[:1].repeat(5, 1), 4).shape == (2, 0, 5)
 
 
 def test_an_unknown_level_is_refused():

@@ -117,6 +117,10 @@ class PoincareBall:
         scale = 2 * asinh_ratio(bend / gaps) / (gaps * (gaps + bend)).sqrt()
         return scale * (gap * w - bend * x)
 
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """d(x, y), the length of the geodesic between them, (…)."""
+        return self.log(x, y).norm(dim=-1)
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """The point a share t of the way from x to y."""
         return self.project(self.exp(x, t * self.log(x, y)))

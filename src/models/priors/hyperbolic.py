@@ -65,3 +65,7 @@ class PoincarePrior(nn.Module):
     def geodesic(self, z_a: Tensor, z_b: Tensor, t: Tensor) -> Tensor:
         """The point a share t of the way along the ball's geodesic."""
         return self.ball.geodesic(z_a, z_b, t)
+
+    def distance(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """The length of that geodesic, (…)."""
+        return self.ball.distance(z_a, z_b)

@@ -30,3 +30,7 @@ class HypersphericalUniformPrior(nn.Module):
     def geodesic(self, z_a: Tensor, z_b: Tensor, t: Tensor) -> Tensor:
         """The point a share t of the way along the great circle."""
         return slerp(z_a, z_b, t)
+
+    def distance(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """The angle between two points of the sphere in radians, (…)."""
+        return 2 * ((z_a - z_b).norm(dim=-1) / 2).clamp(max=1).asin()

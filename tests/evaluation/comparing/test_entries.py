@@ -7,8 +7,9 @@ import pytest
 import yaml
 from scipy.stats import t as student
 
-from src.evaluation.comparison import Interval, finished_runs, intervals
-from src.evaluation.side_by_side import by_model, markdown, write_comparison
+from src.evaluation.comparing.entries import Interval, finished_runs, intervals
+from src.evaluation.comparing.run_report import write_comparison
+from src.evaluation.comparing.tables import by_model, markdown
 from src.utils.errors import UserError
 
 
@@ -148,6 +149,12 @@ def test_models_of_poses_are_compared_in_degrees_and_by_rate_and_distortion(tmp_
         }
         (runs / f"{model}_0" / "results.json").write_text(json.dumps({"metrics": rows}))
     written = write_comparison(str(runs), str(output), None, 0)
-    assert [path.name for path in written] == ["table.md", "rate_distortion.png"]
+    assert [path.name for path in written] == [
+        "table.md",
+        "rate_distortion.png",
+        "report.html",
+    ]
     table = written[0].read_text()
     assert "| `mse` | rad² |" in table and "| `mpjre` | degrees | 3 | **1.2** |" in table
+    page = written[-1].read_text()
+    assert "<td><b>1.2</b></td>" in page and "distortion: mpjre (degrees)" in page
