@@ -1,18 +1,23 @@
 """What all pages share: where runs lie, choosing one, opening its model, telling an error."""
 
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from src.runs import Run, list_runs
 from src.utils.errors import UserError
 
 if TYPE_CHECKING:  # torch is imported when a model is opened
+    from streamlit import Page
+
     from src.evaluation.opened import OpenedRun
 
 # Models kept in memory for all windows.
@@ -60,11 +65,33 @@ def choose_run(
             f"There is no such run in {plain(logs_root())} yet. The page Experiments trains one in less than a minute."
         )
         return None
-    asked = st.query_params.get(key)
-    if asked and asked not in names and key not in st.session_state:
-        st.warning(f"The run of this address, {plain(asked)}, is not here; another one is shown.")
-    name = st.selectbox("Run", names, key=key, bind="query-params")
-    return runs[name]
+    asked = st.session_state.get(key, st.query_params.get(key))
+    if asked not in names:
+        if asked:
+            why = "has nothing that could be shown here" if asked in runs else "is not here"
+            st.warning(f"The run that was chosen, {plain(asked)}, {why}; another one is shown.")
+        asked = st.session_state[key] = names[0]
+    if (
+        key not in st.query_params
+    ):  # so that what is shared names this run, and not whichever is the newest then
+        with suppress(
+            StreamlitAPIException
+        ):  # the box itself writes the address from the second time on
+            st.query_params[key] = asked
+    name = st.selectbox("Run", names, index=None, key=key, bind="query-params")
+    return None if name is None else runs[name]
+
+
+def link(page: str, label: str, **address: str) -> None:
+    """A link to the page at ``page`` of the menu; ``address`` says what is chosen there, as ``run=…``."""
+    st.page_link(page_at(page), label=label, query_params=address)
+
+
+def page_at(path: str) -> "Page":
+    """The page of the menu whose address ends in ``path``."""
+    from src.app.shell import pages
+
+    return next(page for page in pages() if path in (page.url_path, page.title.lower()))
 
 
 def has_weights(run: Run) -> bool:
@@ -81,16 +108,39 @@ def opened(run: Run) -> "OpenedRun":
     Raises:
         UserError: as ``src.evaluation.opened.open_run``.
     """
-    return _open(str(run.path.resolve()), _stamp(run.path))
+    found = _open(str(run.path.resolve()), stamp(run.path))
+    import torch
+
+    # Windows and trainings share the machine, and one picture is little work: threads of torch would wait for each
+    # other. Said every time, because it holds for the thread that says it, and every click has a new one.
+    torch.set_num_threads(1)
+    return found
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    files = [path / "model" / "model.safetensors", *sorted((path / "checkpoints").glob("*.ckpt"))]
-    return tuple(file.stat().st_mtime_ns for file in files if file.exists())
+def stamp(path: Path) -> tuple[int, ...]:
+    """When the weights of the run at ``path`` were written: what is kept of a model is kept under this."""
+    found = []
+    for file in (
+        path / "model" / "model.safetensors",
+        *sorted((path / "checkpoints").glob("*.ckpt")),
+    ):
+        with suppress(FileNotFoundError):  # a training replaces its checkpoints
+            found.append(file.stat().st_mtime_ns)
+    return tuple(found)
+
+
+def weights_of(opened: "OpenedRun") -> tuple[str, tuple[int, ...]]:
+    """The weights that were opened, whatever has become of their file: what is computed of them is kept under this."""
+    return str(opened.weights.resolve()), opened.stamp
 
 
 @st.cache_resource(max_entries=OPEN_MODELS, show_spinner="Opening the model …")
 def _open(path: str, stamp: tuple[int, ...]) -> "OpenedRun":
     from src.evaluation.opened import open_run
 
-    return open_run(path)
+    found = replace(open_run(path), stamp=stamp)
+    # What torch has brought stays: looking for garbage in it takes 0.2 s, which a slider would wait for.
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    return found

@@ -1,8 +1,58 @@
-"""Not built yet."""
+"""The latent space of one run: by sliders, and by maps of it."""
 
 import streamlit as st
 
+from src.app.common import all_runs, choose_run, has_weights, opened, plain, told
+from src.runs import Run
+
+LIVE = "Live"
+# The others: what shows them, by name; only the one that is open is computed.
+VIEWS = {
+    "Traversals": "traversals",
+    "Slices": "slices",
+    "Interpolation": "interpolation",
+    "Embeddings": "embeddings",
+    "Prior and posterior": "aggregate",
+    "Geometry": "magnification",
+}
+
 
 def page() -> None:
-    """To come."""
-    st.title("explorer")
+    """Choose a run and one way to look into its latent space."""
+    st.title("Latent explorer")
+    runs = all_runs()
+    run = choose_run(runs, has_weights)
+    if run is None:
+        return
+    view = st.segmented_control(
+        "View",
+        [LIVE, *VIEWS],
+        default=LIVE,
+        required=True,
+        key="ex_view",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    with told():
+        _show(run, next(name for name, one in runs.items() if one is run), view or LIVE)
+
+
+def _show(run: Run, name: str, view: str) -> None:
+    explored = opened(run)
+    file = explored.weights.relative_to(explored.path)
+    trained = (
+        ""
+        if run.state == "finished"
+        else f" The run is {plain(run.state)}: its weights may change."
+    )
+    st.caption(
+        f"{plain(explored.config['model'].get('name', 'Model'))}, weights of {plain(file)}.{trained}"
+    )
+    if view == LIVE:
+        from src.app.board import board
+
+        board(run, name)
+    else:
+        from src.app import explorer_maps
+
+        getattr(explorer_maps, VIEWS[view])(explored)

@@ -1,85 +1,131 @@
 """What runs there are and what came out of one; everything on the page is read from the run's files."""
 
-import os
-from datetime import datetime
-from pathlib import Path
-from typing import Any
-
 import streamlit as st
 
-from src.runs import Run, list_runs
+from src.app.common import all_runs, choose_run, has_weights, link, logs_root, page_at, plain, told
+from src.app.run_parts import curves_part, facts, pictures
+from src.app.run_table import run_columns, run_row
+from src.runs import Run
+from src.runs.figures import figures
+from src.runs.machine import folder_size, size_text
+from src.runs.queue import RUNNING, WAITING, enqueue, jobs
+from src.runs.summary import mentions, result_rows
 
-USUAL = ("loss", "recon_nll", "kl", "mse")
+STATES = ("starting", "running", "paused", "finished", "stopped", "failed", "dead", "unreadable")
+ROWS = 50  # runs on one page of the table
+PICTURES = 6
+SECONDS = 3  # between two looks at the runs
 
 
 def page() -> None:
-    """All runs below LATENT_LAB_LOGS, else logs/, and one of them in full."""
+    """All runs below the logs, and one of them in short."""
     st.title("Runs")
-    root = Path(os.environ.get("LATENT_LAB_LOGS", "logs"))
-    try:
-        runs = {str(run.path.relative_to(root)): run for run in list_runs(root)}
-        if runs:
-            st.dataframe([{"run": name} | _row(run) for name, run in runs.items()], hide_index=True)
-            st.caption(
-                "dead: the run says that it is alive, but its process is gone; "
-                "ckpt_path=…/checkpoints/last.ckpt goes on with it."
-            )
-            _show(runs[st.selectbox("Run", list(runs))])
-        else:
-            st.info(f"There are no runs in {root} yet. Make one, in less than a minute, with")
-            st.code("python run_experiment.py", language="bash")
-    except ValueError as error:
-        # A broken file; told as plain text, for its content may be anybody's.
-        st.error("A run's files cannot be read.")
-        st.text(error)
+    runs = all_runs()
+    if not runs:
+        st.fragment(_without_runs, run_every=SECONDS)()
+        return
+    left, right = st.columns([1, 3])
+    left.text_input(
+        "Name, tag, note or error has", key="ov_text", bind="query-params", type="search", live=True
+    )
+    right.pills("State", STATES, selection_mode="multi", key="ov_state", bind="query-params")
+    st.fragment(_table, run_every=SECONDS)()
+    st.subheader("One run")
+    if run := choose_run(runs):
+        with told():
+            _show(run)
 
 
-def _row(run: Run) -> dict[str, Any]:
-    progress, started = run.info.get("progress") or {}, run.info.get("started")
-    when = datetime.fromtimestamp(started).strftime("%Y-%m-%d %H:%M:%S") if started else None
-    shown = {
-        "state": run.state,
-        "started": when,
-        "epoch": progress.get("epoch"),
-        "of": progress.get("max_epochs"),
-    }
-    return shown | {"step": progress.get("step"), "error": run.info.get("error")}
+def _without_runs() -> None:
+    if all_runs():  # the first one is there
+        st.rerun()
+    st.info(
+        f"There are no runs in {plain(logs_root())} yet. One click trains the quick example, a VAE of handwritten "
+        "digits: less than a minute on two cores."
+    )
+    if st.button("Train the quick example", type="primary", key="ov_train"):
+        with told():
+            enqueue(logs_root(), [])
+            st.switch_page(page_at("experiments"), query_params={"ex_tab": "Queue"})
+    if working := sum(job.state in (RUNNING, WAITING) for job in jobs(logs_root())):
+        st.caption(f"Jobs of the queue that wait or are about to make a run: {working}")
+    st.markdown("The same from a shell:")
+    st.code("python run_experiment.py", language="bash")
+
+
+def _table() -> None:
+    if st.session_state.pop("ov_chosen", False):
+        st.rerun()  # the run below the table is another one
+    runs = {name: run for name, run in all_runs().items() if _is_asked_for(run)}
+    pages = max(1, -(-len(runs) // ROWS))
+    first = (st.pagination(pages, key="ov_page") - 1) * ROWS if pages > 1 else 0
+    names = [*runs][first : first + ROWS]
+    if not names:
+        st.info("No run is like that.")
+        return
+    key = f"ov_table_{abs(hash(tuple(names)))}"  # where rows move, none of them stays chosen
+    st.dataframe(
+        [run_row(name, runs[name]) for name in names],
+        hide_index=True,
+        column_config=run_columns(),
+        placeholder="–",
+        alt="Runs, newest first",
+        key=key,
+        on_select=lambda: _choose(key, names),
+        selection_mode="single-row",
+    )
+    st.caption(
+        f"{len(runs)} runs. A click on the box at the left of a row shows that run below. dead: the run says that it "
+        "is alive, but its process is gone; Experiments can go on with it."
+    )
+
+
+def _choose(key: str, names: list[str]) -> None:
+    """The selected row becomes the chosen run, here and in the address."""
+    if rows := st.session_state[key]["selection"]["rows"]:
+        st.session_state["run"] = names[rows[0]]
+        st.session_state["ov_chosen"] = True
+
+
+def _is_asked_for(run: Run) -> bool:
+    states, text = st.session_state.get("ov_state"), st.session_state.get("ov_text")
+    return (not states or run.state in states) and (not text or mentions(run, text))
 
 
 def _show(run: Run) -> None:
-    st.subheader("Results")
-    if metrics := run.results.get("metrics"):
-        rows = [
-            {"metric": name, "unit": m["unit"], "this model": m["value"]} | m["baselines"]
-            for name, m in metrics.items()
-        ]
-        st.dataframe(rows, hide_index=True)
+    _links(run)
+    facts(run, **{"On disk": size_text(folder_size(run.path))})
+    st.markdown("#### Results")
+    with told():
+        _results(run)
+    curves_part(run, "ov_terms")
+    st.markdown("#### Figures")
+    _figures(run)
+
+
+def _links(run: Run) -> None:
+    name = str(run.path.relative_to(logs_root()))
+    with st.container(horizontal=True):
+        link("experiments", "Follow and control", run=name)
+        if has_weights(run):
+            link("explorer", "Explore its latent space", run=name)
+            link("inference", "Ask it", run=name)
+        link("compare", "Compare", cmp_runs=name)
+        link("gallery", "All figures", run=name)
+
+
+def _results(run: Run) -> None:
+    if rows := result_rows(run):
+        alt = "Tested metrics beside their baselines"
+        st.dataframe(rows, hide_index=True, placeholder="–", alt=alt)
     else:
         st.info("This run has not been tested: it has no results.json.")
-    st.subheader("Curves")
-    if curves := _curves(run):
-        chosen = st.multiselect("Terms", sorted(curves), [term for term in USUAL if term in curves])
-        for column, term in zip(st.columns(max(len(chosen), 1)), chosen, strict=False):
-            column.text(term)
-            column.line_chart(curves[term], x="step", y=term, color="stage")
-    else:
-        st.info("Nothing has been logged yet.")
-    st.subheader("Figures")
-    pictures = sorted((run.path / "figures").glob("*.png"))
-    for picture in pictures:
-        st.image(picture.read_bytes(), caption=picture.stem)
-    if not pictures:
+
+
+def _figures(run: Run) -> None:
+    made = [figure for figure in figures(run.path) if not figure.is_page]
+    pictures(made[:PICTURES])
+    if not made:
         st.info("This run has no figures yet; they are made when it is tested.")
-
-
-def _curves(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Term → points, of the logged training and validation metrics."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in run.metrics():
-        for name, value in row["metrics"].items():
-            stage, _, term = name.partition("/")
-            if stage in ("train", "val") and value is not None and row["step"] is not None:
-                found.setdefault(term, []).append(
-                    {"step": row["step"], "stage": stage, term: value}
-                )
-    return found
+    elif len(made) > PICTURES:
+        st.caption(f"{len(made) - PICTURES} more are in the gallery.")

@@ -4,10 +4,16 @@ import streamlit as st
 
 from src.app.sidebar import sidebar
 
+# Streamlit leaves six lines free above a page, and more at its sides than a phone has to give.
+STYLE = """<style>
+.stMainBlockContainer { padding: 3.2rem clamp(1rem, 3vw, 3rem) 4rem; }
+</style>"""
+
 
 def main() -> None:
     """Show the page that the address names. A page is imported when it is opened: some of them need torch."""
     st.set_page_config(page_title="Latent Lab", page_icon=":material/blur_on:", layout="wide")
+    st.html(STYLE)
     chosen = st.navigation(pages())
     sidebar()
     chosen.run()

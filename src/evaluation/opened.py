@@ -23,12 +23,14 @@ class OpenedRun:
         model: in evaluation mode, on the CPU.
         weights: the file that they came from.
         config: the run's resolved config.
+        stamp: when its weights had been written as they were opened; empty where nobody asks.
     """
 
     path: Path
     model: Any
     weights: Path
     config: dict[str, Any]
+    stamp: tuple[int, ...] = ()
 
     @property
     def is_pose(self) -> bool:
@@ -45,16 +47,28 @@ class OpenedRun:
         """Whether samples are pictures, (C, H, W) in [0, 1]."""
         return len(self.model.shape) == 3
 
+    @property
+    def classes(self) -> int | None:
+        """How many the model can be conditioned on; None for an unconditional one."""
+        if self.model.latent.condition_key is None:
+            return None
+        return int(self.model.latent.condition.table.num_embeddings) - 1
+
     @cached_property
     def data(self) -> Any:
         """The datamodule, set up.
 
         Raises:
-            UserError: its data are not on this machine, or its config names anything but data of ours.
+            UserError: its data are not on this machine, its config names anything but data of ours, or they are not of
+                the model's shape.
         """
         config = dict(self.config["data"])
         found = build(config, allowed=("src.datamodules.",))
         found.setup()
+        if [*found.shape] != [*self.model.shape]:
+            raise UserError(
+                f"the data of {self.path} are of the shape {[*found.shape]}, and its model takes {[*self.model.shape]}"
+            )
         return found
 
     def held_out(self, count: int, split: str = "test") -> tuple[Tensor, Tensor | None, Tensor]:
@@ -66,6 +80,29 @@ class OpenedRun:
         rows = self.data.spread(split, count)
         labels = self.data.labels(split)
         return self.data.rows(split, rows), None if labels is None else labels[rows], rows
+
+
+def misfit(run: OpenedRun, first: OpenedRun, labels: Tensor | None) -> str | None:
+    """Why a model cannot be asked about the data of another, ``first``; None where it can.
+
+    Args:
+        labels: of these data, (N,), or None.
+    """
+    shapes = [list(one.model.shape) for one in (run, first)]
+    if shapes[0] != shapes[1]:
+        return f"its samples are of the shape {shapes[0]}, these of {shapes[1]}"
+    ranges = [one.config["data"].get("value_range") for one in (run, first)]
+    if ranges[0] != ranges[1]:
+        return f"its data are in the range '{ranges[0]}', these in '{ranges[1]}'"
+    if run.model.latent.condition_key != "label":
+        return None
+    if labels is None:
+        return "it is conditioned on labels, and these data have none"
+    try:
+        run.model.latent.check_condition(labels)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def open_run(directory: str | Path) -> OpenedRun:

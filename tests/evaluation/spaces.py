@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from src.datamodules.base import ArrayDataModule
-from src.evaluation.latent_space import LatentSpace
+from src.evaluation.exploring.space import LatentSpace
 from src.evaluation.opened import OpenedRun
 
 ROWS = 12

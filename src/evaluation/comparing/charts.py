@@ -25,7 +25,7 @@ def curve_chart(
     stages: Sequence[str] = ("train", "val"),
     scale: Literal["linear", "log"] = "linear",
 ) -> "Figure":
-    """One line a run and stage: training dashed, validation solid, a colour a group.
+    """One line a run and stage: training dotted, validation solid, a colour a group.
 
     Args:
         lines: group and its points, a pair for every run.

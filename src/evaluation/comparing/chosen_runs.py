@@ -141,7 +141,7 @@ def label(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _key(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, sort_keys=True, default=str)
+    return repr(sorted(values.items()))
 
 
 def _suffixes(found: Mapping[str, dict[str, Any]]) -> dict[str, str]:
@@ -149,7 +149,7 @@ def _suffixes(found: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     if len(found) == 1:
         return dict.fromkeys(found, "")
     keys = sorted({key for values in found.values() for key in values})
-    differing = [key for key in keys if len({_key({"": v.get(key)}) for v in found.values()}) > 1]
+    differing = [key for key in keys if len({repr(v.get(key)) for v in found.values()}) > 1]
     told = [key for key in differing if key.startswith("model.")] or differing
     given: dict[str, str] = {}
     for number, (key, values) in enumerate(found.items(), 1):

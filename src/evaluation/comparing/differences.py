@@ -118,7 +118,7 @@ def scores(
     """Group → for each of the ``judged`` metrics 1 where it is the best of the groups and 0 where it is the worst."""
     found: dict[str, list[float]] = {}
     for name in names:
-        values = {group: direction(name) * row.centre for group, row in [*table[name].items()]}
+        values = {group: direction(name) * row.centre for group, row in table[name].items()}
         low, high = min(values.values()), max(values.values())
         for group, value in values.items():
             found.setdefault(group, []).append((value - low) / (high - low))
@@ -140,7 +140,7 @@ def trades(
     """Group → its KL and its ``distortion``, of those that have both."""
     rates, losses = table.get("kl", {}), table.get(distortion, {})
     return {
-        group: Trade(members[0].config["model"]["name"], rates[group], losses[group])
+        group: Trade(str(members[0].config["model"]["name"]), rates[group], losses[group])
         for group, members in grouped(entries).items()
         if group in rates and group in losses
     }

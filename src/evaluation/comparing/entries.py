@@ -190,7 +190,7 @@ def data_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | N
 
 def _first_difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
     # Whatever else follows from the name.
-    keys = sorted({*one, *other}, key=lambda key: (key != "name", key))
+    keys = sorted({*one, *other}, key=lambda key: (key != "name", str(key)))
     return next((key for key in keys if one.get(key) != other.get(key)), None)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from src.evaluation.comparing.document import Part, Table, Text
 from src.evaluation.comparing.entries import data_difference
-from src.evaluation.opened import OpenedRun
+from src.evaluation.opened import OpenedRun, misfit
 from src.evaluation.report import batch_sums, finish_sums
 from src.evaluation.units import UNITS, unit_of
 from src.models.meters import EvaluationSums
@@ -67,14 +67,14 @@ def measure_all(
         Name → metric → value, and a sentence on everything that a reader must know of these numbers.
 
     Raises:
-        UserError: the first run's data are not on this machine.
+        UserError: the first run's data are not on this machine, or no model can be asked about them.
     """
     name, first = next(iter(runs.items()))
     x, labels, _ = first.held_out(count)
     found: dict[str, dict[str, float]] = {}
     remarks = []
     for number, (other, run) in enumerate(runs.items()):
-        if reason := _unfit(run, first, labels):
+        if reason := misfit(run, first, labels):
             remarks.append(f"{other} is left out: {reason}.")
             continue
         if difference := data_difference(run.config["data"], first.config["data"]):
@@ -89,26 +89,9 @@ def measure_all(
             k,
             tell=lambda done, n=number, word=other: tell((n + done) / len(runs), word),  # type: ignore[misc]
         )
+    if not found:
+        raise UserError(" ".join(remarks))
     return found, remarks
-
-
-def _unfit(run: OpenedRun, first: OpenedRun, labels: Tensor | None) -> str | None:
-    """Why a model cannot be asked about another's data."""
-    shapes = [list(one.model.shape) for one in (run, first)]
-    if shapes[0] != shapes[1]:
-        return f"its samples are of the shape {shapes[0]}, these of {shapes[1]}"
-    ranges = [one.config["data"].get("value_range") for one in (run, first)]
-    if ranges[0] != ranges[1]:
-        return f"its data are in the range '{ranges[0]}', these in '{ranges[1]}'"
-    if run.model.latent.condition_key != "label":
-        return None
-    if labels is None:
-        return "it is conditioned on labels, and these data have none"
-    try:
-        run.model.latent.check_condition(labels)
-    except UserError as error:
-        return str(error)
-    return None
 
 
 def measured_now(

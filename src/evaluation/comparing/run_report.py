@@ -161,12 +161,12 @@ def trade_parts(chosen: Chosen, distortions: Sequence[str] = DISTORTIONS) -> lis
         if len(found) > 1:
             unit = unit_in(chosen.entries, name)
             figure = charts.rate_distortion_chart(found, name, unit, chosen.together)
-            parts.append(
-                Chart(
-                    figure,
-                    f"Rate against {name} on held-out data: lower and further left is better.",
+            better = "lower and further left is better"
+            if name in chosen.unjudged:
+                better = (
+                    "its nats are of different likelihoods, so that none is better than another"
                 )
-            )
+            parts.append(Chart(figure, f"Rate against {name} on held-out data: {better}."))
     return parts
 
 

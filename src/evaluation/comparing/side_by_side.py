@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.evaluation.geometry_figures import strips
-from src.evaluation.opened import OpenedRun
+from src.evaluation.opened import OpenedRun, misfit
 from src.evaluation.pose_drawings import CELL, draw_pose, finger_legend
 from src.evaluation.poses import joint_errors
 from src.utils.errors import UserError
@@ -27,7 +27,7 @@ class Shown:
 
     Attributes:
         inches: the height of a row of pictures.
-        remarks: a sentence on every model that has no reconstructions or no samples.
+        remarks: a sentence on every model that is left out, or has no reconstructions or no samples.
     """
 
     inches: float
@@ -60,6 +60,7 @@ def side_by_side(runs: Mapping[str, OpenedRun], count: int) -> Shown:
     size = 1 if first.is_sequence else POSES if first.is_pose else IN_A_ROW
     x, labels, _ = first.held_out(count * size)
     shown = Shown(FRAME_ROW if first.is_sequence else PICTURE_ROW)
+    runs = _fitting(shown, runs, first, labels)
     for number, rows in enumerate(torch.arange(len(x)).split(size), 1):
         shown.reconstructions.append((f"held out {number}", _frames(x[rows])))
         for label, run in runs.items():
@@ -67,6 +68,15 @@ def side_by_side(runs: Mapping[str, OpenedRun], count: int) -> Shown:
     for label, run in runs.items():
         _draw(shown, label, run, size, count, labels)
     return shown
+
+
+def _fitting(
+    shown: Shown, runs: Mapping[str, OpenedRun], first: OpenedRun, labels: Tensor | None
+) -> dict[str, OpenedRun]:
+    """The runs whose models can be asked about the data of ``first``; of the others a remark."""
+    reasons = {label: misfit(run, first, labels) for label, run in runs.items()}
+    shown.remarks += [f"{label} is left out: {why}." for label, why in reasons.items() if why]
+    return {label: run for label, run in runs.items() if not reasons[label]}
 
 
 def _reconstruct(shown: Shown, label: str, run: OpenedRun, x: Tensor, c: Tensor | None) -> None:

@@ -9,6 +9,7 @@ from src.evaluation.comparing.differences import Difference, differences, direct
 from src.evaluation.comparing.document import Table, Tone, markdown_table
 from src.evaluation.comparing.entries import Entry, Interval, grouped, intervals
 from src.evaluation.units import UNITS, unit_of
+from src.runs.curves import is_number
 
 # What results.json holds beside the metrics and a table can show, and its unit.
 FACTS = {"parameters": "numbers", "epoch_seconds": "s"}
@@ -154,7 +155,7 @@ def by_model(entries: Sequence[Entry], chosen: Sequence[str] | None = None) -> s
 
 
 def _fact_of(values: Sequence[Any]) -> str:
-    known = [value for value in values if value is not None]
+    known = [value for value in values if is_number(value)]
     if not known or len(known) < len(values):
         return ""
     return _fact(known[0] if len({*known}) == 1 else mean(known))

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from src.evaluation.codes import encoded, informative
-from src.evaluation.latent_charts import chart_of
-from src.evaluation.latent_space import LatentSpace
+from src.evaluation.exploring.charts import chart_of
+from src.evaluation.exploring.space import LatentSpace
 from src.evaluation.opened import OpenedRun
 from src.models.latents import LadderLatent
 from src.models.meters import ACTIVE_VARIANCE

@@ -17,11 +17,11 @@ from PIL import Image
 from src.datamodules.hand_anatomy import BONES
 from src.evaluation import pose_drawings
 from src.evaluation.codes import encoded
-from src.evaluation.exploration import answer, decode, draw, modes, of_sample
-from src.evaluation.inline_pictures import METRE, hands, inline, pixels
-from src.evaluation.latent_dimensions import dimensions
+from src.evaluation.exploring.dimensions import dimensions
+from src.evaluation.exploring.exploration import answer, decode, draw, modes, of_sample
+from src.evaluation.exploring.inline_pictures import METRE, hands, inline, pixels
+from src.evaluation.exploring.sliders import Sliders
 from src.evaluation.opened import OpenedRun
-from src.evaluation.sliders import Sliders
 from src.models.posteriors import CodedPosterior
 from src.utils.errors import UserError
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
-from src.evaluation.latent_charts import chart_of
-from src.evaluation.latent_space import LatentSpace
+from src.evaluation.exploring.charts import chart_of
+from src.evaluation.exploring.sliders import Mode, Sliders
+from src.evaluation.exploring.space import LatentSpace
 from src.evaluation.opened import OpenedRun
-from src.evaluation.sliders import Mode, Sliders
 from src.models.distributions import Delta, UnitNormal
 from src.utils.errors import UserError
 from src.utils.seeding import isolated_rng

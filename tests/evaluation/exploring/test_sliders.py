@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from src.evaluation.sliders import Sliders
+from src.evaluation.exploring.sliders import Sliders
 from src.utils.errors import UserError
 
 MOVED = Sliders(mu=(0.0, 1.25, -3.0), sigma=(1.0, 0.5, 0.0), z=(0.0, 0.0, 7.0), seed=12)
@@ -71,5 +71,5 @@ def test_noise_and_new_centres_depend_on_the_seed_and_not_on_each_other() -> Non
 
 
 def test_sliders_are_read_without_torch() -> None:
-    code = "import sys, src.evaluation.sliders; sys.exit('torch' in sys.modules)"
+    code = "import sys, src.evaluation.exploring.sliders; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

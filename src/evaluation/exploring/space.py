@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from src.evaluation.codes import encoded
-from src.evaluation.latent_charts import chart_of
-from src.evaluation.latent_codes import Codes
+from src.evaluation.exploring.charts import chart_of
+from src.evaluation.exploring.codes import Codes
 from src.evaluation.opened import OpenedRun
 from src.models.latents import FramesLatent, LadderLatent
 from src.utils.errors import UserError

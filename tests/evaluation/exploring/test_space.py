@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from src.evaluation.latent_codes import Codes, parsed
-from src.evaluation.latent_space import LatentSpace, reach
+from src.evaluation.exploring.codes import Codes, parsed
+from src.evaluation.exploring.space import LatentSpace, reach
 from src.utils.errors import UserError
 from tests.evaluation.spaces import ROWS, space_of
 

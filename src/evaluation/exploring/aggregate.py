@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.evaluation.latent_codes import Codes
-from src.evaluation.latent_space import LatentSpace
+from src.evaluation.exploring.codes import Codes
+from src.evaluation.exploring.space import LatentSpace
 
 
 @dataclass(frozen=True)

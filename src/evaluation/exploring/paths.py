@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.evaluation.latent_space import LatentSpace
+from src.evaluation.exploring.space import LatentSpace
 from src.models.geometry import geodesic, length, line
 from src.models.paths import Path, latent_path
 

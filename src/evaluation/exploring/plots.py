@@ -11,8 +11,8 @@ import torch
 from matplotlib.colors import to_hex
 from torch import Tensor
 
-from src.evaluation.aggregate import Aggregate, density
 from src.evaluation.animations import heatmap
+from src.evaluation.exploring.aggregate import Aggregate, density
 from src.evaluation.figures import MUTED, ORIGINAL, OURS
 from src.evaluation.geometry_figures import (
     HalfLogdet,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from src.evaluation.latent_paths import between, largest_step, no_geodesics, own_length, ways
+from src.evaluation.exploring.paths import between, largest_step, no_geodesics, own_length, ways
 from src.models.geometry.manifolds import PoincareBall
 from tests.evaluation.spaces import space_of
 from tests.models.geometry.metrics import arc_metric, flat_metric

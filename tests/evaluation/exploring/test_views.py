@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from src.evaluation import aggregate, embeddings, latent_plots, sample_plates
+from src.evaluation.exploring import aggregate, embeddings, sample_plates
+from src.evaluation.exploring import plots as latent_plots
+from src.evaluation.exploring.codes import Codes
+from src.evaluation.exploring.slices import at, lattice
 from src.evaluation.geometry_figures import Plane
-from src.evaluation.latent_codes import Codes
-from src.evaluation.slices import at, lattice
 from src.utils.errors import UserError
 from tests.evaluation.spaces import ROWS, space_of
 

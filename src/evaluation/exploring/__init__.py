@@ -1,0 +1,1 @@
+"""Latent spaces looked into: sliders, planes, paths, embeddings, the aggregate posterior; a page shows them."""
