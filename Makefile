@@ -26,7 +26,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --session-timeout=1500 $(ARGS)
 
 app: $(STAMP)
-	$(BIN)/python -m streamlit run app.py --server.address 127.0.0.1 --server.headless true --browser.gatherUsageStats false $(ARGS)
+	$(BIN)/python -m streamlit run app.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""How fast a training step is, and how soon a config is composed, as ratios measured in one run.
+"""How fast a training step is, how soon a config is composed and a page is there, measured in one run.
 
 ``python scripts/benchmark.py`` lists the benchmarks; ``--write`` puts a table into docs/benchmarks.md.
 """
@@ -102,6 +102,11 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
         "recordings_benchmark",
         "opening",
         "Opening a recording of 100,000 frames against one of 1,000.",
+    ),
+    "app": elsewhere(
+        "app_benchmark",
+        "table",
+        "How soon the web app answers in a browser, and what its memory does, in seconds and MB.",
     ),
 }
 

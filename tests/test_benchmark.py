@@ -19,6 +19,7 @@ NAMES = [
     "collecting",
     "batches",
     "opening",
+    "app",
 ]
 
 

@@ -38,6 +38,8 @@ class Board {
     this.playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     root.addEventListener("input", (event) => this.moved(event.target));
     root.addEventListener("click", (event) => this.clicked(event.target.dataset));
+    // What was typed and is out of range is written as it is meant.
+    root.addEventListener("change", (event) => event.target.matches(".seed, .pair [type=number]") && this.write());
     this.find(".play").addEventListener("click", () => this.play(!this.playing));
     this.find(".time").addEventListener("input", () => this.play(false));
     this.find("[data-testid=board-picture]").addEventListener("load", () => this.painted());
@@ -48,9 +50,11 @@ class Board {
 
   take(data) {
     const other = !this.data || this.data.run !== data.run;
+    // The page may hand over the same answer twice, and sliders have moved on since.
+    const adopted = data.adopt && data.answer !== this.data?.answer;
     this.data = data;
     if (other) this.build();
-    if (other || data.adopt) this.adopt(data);
+    if (other || adopted) this.adopt(data);
     this.number = Math.max(this.number, data.answer);
     if (data.answer === this.number) this.answered();
     this.show();
@@ -63,6 +67,13 @@ class Board {
     this.waiting = null;
     this.showOriginal(data.original);
     this.write();
+  }
+
+  // The board has been taken off the page.
+  leave() {
+    clearInterval(this.timer);
+    clearTimeout(this.lost);
+    clearTimeout(this.resting);
   }
 
   answered() {
@@ -80,17 +91,18 @@ class Board {
     else if (element.matches(".label select")) this.said.label = Number(element.value);
     else if (element.matches(".active")) return this.filter();
     else if (element.name === "mode") this.choose(element.value);
-    else if (list) this.set(list, Number(index), element);
-    else return;
+    else if (!list || !this.set(list, Number(index), element)) return;
     if (list && !this.said.fixed && this.noisy()) this.reseed();
     this.question();
   }
 
+  // Whether it was a number.
   set(list, index, element) {
     const value = Number(element.value);
-    if (element.value === "" || !Number.isFinite(value)) return;
+    if (element.value === "" || !Number.isFinite(value)) return false;
     this.said[list][index] = list === "sigma" ? Math.max(value, 0) : value;
     for (const twin of this.rows[index].inputs[list]) if (twin !== element) twin.value = value;
+    return true;
   }
 
   choose(mode) {
@@ -176,7 +188,8 @@ class Board {
     this.find(".rows").replaceChildren(...data.dimensions.map(({ index }) => this.rows[index].row));
     const active = data.dimensions.filter((dimension) => dimension.active).length;
     this.find(".activity").hidden = data.dimensions.every(({ told }) => told === null);
-    this.find(".count").textContent = `${active} of ${data.dimensions.length} move with the data`;
+    const meant = `code variance above ${data.threshold} latent²`;
+    this.find(".count").textContent = `${active} of ${data.dimensions.length} are active: ${meant}`;
     this.find(".notes").replaceChildren(...data.notes.map((note) => element("p", {}, note)));
     this.find(".sample").hidden = !data.samples;
     this.find("input.row").max = data.samples - 1;
@@ -197,6 +210,7 @@ class Board {
     const { said } = this;
     for (const input of this.root.querySelectorAll("[name=mode]")) input.checked = input.value === said.mode;
     this.root.classList.toggle("exact", said.mode === "exact");
+    this.find("[data-action=reset]").textContent = said.mode === "exact" ? "Reset to 0" : "Reset to N(0, 1)";
     this.find(".seed").value = said.seed;
     this.find(".fixed").checked = said.fixed;
     for (const noise of [".seed", ".fixed"]) this.find(noise).disabled = said.mode === "exact";
@@ -253,7 +267,7 @@ class Board {
   }
 
   tick() {
-    if (!this.root.isConnected) return clearInterval(this.timer);
+    if (!this.root.isConnected) return this.leave();
     const frames = this.data?.picture?.frames ?? 1;
     if (!this.playing || frames < 2) return;
     const time = this.find(".time");

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from src.app.common import OPEN_MODELS, opened, plain, stamp, told
+from src.app.common import OPEN_MODELS, opened, plain, told, weights_of
 from src.app.explorer_settings import BOARD
 from src.runs import Run
 from src.utils.errors import UserError
@@ -55,31 +55,38 @@ def board(run: Run, name: str) -> None:
         run: with weights.
         name: as the address has it.
     """
+    from src.evaluation.exploring.exploration import samples
+
     with told():
         explored = opened(run)
-        dims = _dimensions(str(run.path.resolve()), stamp(run.path), explored)
-        key = _key(run)
-        question = _question(key, dims)
-        data = _board(key, explored, dims) | _answered(key, explored, dims, question, name)
+        key = _key(explored)
+        dims = _dimensions(key, samples(explored), explored)
+        question = _question(key, explored, dims)
+        data = _board(key, explored, dims) | _answered(explored, dims, question, name)
         _mount(key=key, data=data, on_asked_change=lambda: None)
 
 
 @st.cache_data(max_entries=4 * OPEN_MODELS, show_spinner="Encoding held-out data …")
-def _dimensions(path: str, stamp: tuple[int, ...], _explored: "OpenedRun") -> "Dimensions":
+def _dimensions(key: str, samples: int, _explored: "OpenedRun") -> "Dimensions":
+    """Of the weights that are behind ``key``; sorted as soon as there are held-out ``samples``."""
     from src.evaluation.exploring.dimensions import dimensions
 
     return dimensions(_explored)
 
 
-def _key(run: Run) -> str:
+def _key(explored: "OpenedRun") -> str:
     """Of the board of a run as it is now: other weights may have other dimensions."""
-    text = f"{run.path.resolve()} {stamp(run.path)}"
-    return f"ex_board_{hashlib.sha1(text.encode()).hexdigest()[:12]}"
+    return f"ex_board_{hashlib.sha1(str(weights_of(explored)).encode()).hexdigest()[:12]}"
 
 
-def _question(key: str, dims: "Dimensions") -> dict[str, Any]:
+def _kept(explored: "OpenedRun", dims: "Dimensions") -> str:
+    """Where a window keeps a run's last question: sliders stay where they are when a training writes new weights."""
+    return f"ex_board_kept_{dims.count}_{explored.path}"
+
+
+def _question(key: str, explored: "OpenedRun", dims: "Dimensions") -> dict[str, Any]:
     """What is asked now: what the board has sent last, or what was answered last, or what the address says."""
-    kept = st.session_state.get(f"{key}_kept")
+    kept = st.session_state.get(_kept(explored, dims))
     asked = st.session_state.get(key, {}).get("asked")
     if isinstance(asked, Mapping) and (kept is None or asked.get("number") != kept["number"]):
         return {**EMPTY, **asked}
@@ -103,14 +110,15 @@ def _at_first(count: int) -> "Sliders":
 
 
 def _answered(
-    key: str, explored: "OpenedRun", dims: "Dimensions", question: dict[str, Any], name: str
+    explored: "OpenedRun", dims: "Dimensions", question: dict[str, Any], name: str
 ) -> dict[str, Any]:
     """What changes with every question; an error is a part of it, and there is no picture then."""
     from src.evaluation.exploring.exploration import answer
     from src.evaluation.exploring.sliders import Sliders
 
     st.session_state[READ] = True
-    st.session_state[f"{key}_kept"] = question
+    kept = _kept(explored, dims)
+    st.session_state[kept] = question
     try:
         sliders = Sliders.read(question, dims.count)
         found = answer(explored, dims.shape, sliders, question["action"], question["row"])
@@ -118,7 +126,7 @@ def _answered(
     except UserError as error:
         return NOTHING | {"answer": question["number"], "sliders": question, "error": str(error)}
     said = found.sliders.as_json()
-    st.session_state[f"{key}_kept"] = {**question, **said, "action": ""}
+    st.session_state[kept] = {**question, **said, "action": ""}
     st.session_state[BOARD] = (str(explored.path), shown["z"])
     return {
         **{"answer": question["number"], "adopt": question["action"] in ACTIONS, "error": ""},
@@ -140,26 +148,27 @@ def _shown(explored: "OpenedRun", found: "Answer", question: dict[str, Any]) -> 
     original = None
     # It stays where it is while sliders move, and is sent when the board comes back from another view.
     if found.sample is not None or question["again"]:
-        original = _original(explored, question["row"], found.sample.told if found.sample else "")
+        original = _original(explored, question["row"], found)
     return {"z": z, "picture": asdict(inline(explored, found.x)), "original": original}
 
 
-def _original(explored: "OpenedRun", row: int | None, note: str) -> dict[str, Any] | None:
+def _original(explored: "OpenedRun", row: int | None, found: "Answer") -> dict[str, Any] | None:
     """The held-out sample whose code the sliders have been set to."""
+    from src.evaluation.exploring.exploration import of_sample
     from src.evaluation.exploring.inline_pictures import inline
-    from src.evaluation.exploring.space import LatentSpace
 
     if row is None:
         return None
-    x, label = LatentSpace(explored).whole_sample(row)
-    caption = f"Held-out sample {row}" + ("" if label is None else f", label {label}")
-    return asdict(inline(explored, x)) | {"caption": caption, "note": note}
+    sample = found.sample or of_sample(explored, row, found.sliders)
+    caption = f"Held-out sample {row}" + ("" if sample.label is None else f", label {sample.label}")
+    return asdict(inline(explored, sample.x)) | {"caption": caption, "note": sample.told}
 
 
 def _board(key: str, explored: "OpenedRun", dims: "Dimensions") -> dict[str, Any]:
     """What stays the same while sliders move."""
     from src.evaluation.exploring.exploration import modes, samples
     from src.evaluation.exploring.space import LatentSpace
+    from src.models.meters import ACTIVE_VARIANCE
 
     rows = [
         {
@@ -175,6 +184,7 @@ def _board(key: str, explored: "OpenedRun", dims: "Dimensions") -> dict[str, Any
         "dimensions": rows,
         "information": f"{'KL' if dims.unit == 'nats' else 'variance'} ({dims.unit})",
         "unit": dims.unit,
+        "threshold": ACTIVE_VARIANCE,
         "notes": list(dims.told),
         "reach": list(dims.reach),
         "modes": modes(explored.model),

@@ -16,7 +16,8 @@ function chart(svg, dimensions, z) {
   ]);
   const bars = values.map((value, i) => {
     const [from, to] = [Math.min(y(value), y(0)), Math.max(y(value), y(0))];
-    return shape("rect", { x: left + step * (i + 0.12), width: step * 0.76, y: from, height: Math.max(to - from, 0.5) });
+    const height = Math.max(to - from, 0.5);
+    return shape("rect", { x: left + step * (i + 0.12), width: step * 0.76, y: from, height });
   });
   const up = shape("text", { x: 0, y: middle + 4 }, "z");
   svg.replaceChildren(...lines, ...bars, ...names(dimensions, left, step, height - bottom + 13), up);
@@ -37,9 +38,11 @@ function names(dimensions, left, step, y) {
 
 // The row of one dimension, its inputs by list, and where its z is told.
 function line({ index, name, told, active }, largest, { reach, unit }) {
-  const row = element("div", { className: `row${active ? "" : " idle"}`, role: "group", ariaLabel: name });
+  const row = element("div", { className: `row${active ? "" : " idle"}`, role: "group" });
+  row.ariaLabel = active ? name : `${name}, inactive`;
   row.dataset.testid = `board-row-${index}`;
-  const bar = element("span", { className: "told", title: active ? "" : "Does not move with the data" });
+  const bar = element("span", { className: "told" });
+  if (!active) bar.title = "Inactive: its code hardly varies with the data";
   bar.dataset.unit = told === null ? "" : unit;
   const tip = element("i");
   tip.style.width = `${told === null ? 0 : Math.max((100 * told) / largest, 0)}%`;
@@ -73,7 +76,10 @@ function place(frame, picture) {
 }
 
 function pair(list, letter, index, name, min, max) {
-  const range = element("input", { type: "range", min, max, step: 0.05, ariaLabel: `${letter} of ${name}` });
+  // 0 and both ends must be a whole number of steps away from one another.
+  const step = max < 1 ? 0.01 : 0.05;
+  const [low, high] = [Math.floor(min / step), Math.ceil(max / step)].map((steps) => (steps * step).toFixed(2));
+  const range = element("input", { type: "range", min: low, max: high, step, ariaLabel: `${letter} of ${name}` });
   const number = element("input", { type: "number", step: "any", ariaLabel: `${letter} of ${name}, as a number` });
   if (list === "sigma") number.min = 0;
   for (const input of [range, number]) Object.assign(input.dataset, { list, index });

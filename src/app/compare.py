@@ -46,9 +46,9 @@ def page() -> None:
 
 
 def _tell_missing(runs: Mapping[str, Run]) -> None:
-    missing = [name for name in st.query_params.get_all("cmp_runs") if name not in runs]
-    if missing and "cmp_runs" not in st.session_state:
-        st.warning(f"Runs of this address that are not here: {plain(', '.join(missing))}.")
+    asked = st.session_state.get("cmp_runs", st.query_params.get_all("cmp_runs"))
+    if missing := [name for name in asked if name not in runs]:
+        st.warning(f"Runs that were chosen and are not here: {plain(', '.join(missing))}.")
 
 
 def _suggest(runs: Mapping[str, Run]) -> None:
@@ -124,18 +124,18 @@ def _numbers(chosen: "Chosen") -> None:
 
 
 def _trade_offs(chosen: "Chosen") -> None:
-    from src.evaluation.comparing.entries import intervals
-    from src.evaluation.comparing.run_report import (
-        DISTORTIONS,
-        axes,
-        radar_parts,
-        telling,
-        trade_parts,
-    )
-
     if not _tested(chosen):
         return
     st.subheader("Rate against distortion")
+    _rates(chosen)
+    st.subheader("Which is best at what")
+    _radar(chosen)
+
+
+def _rates(chosen: "Chosen") -> None:
+    from src.evaluation.comparing.entries import intervals
+    from src.evaluation.comparing.run_report import DISTORTIONS, trade_parts
+
     table = intervals(chosen.entries)
     given = [name for name in DISTORTIONS if name in table and name not in chosen.hidden]
     if "kl" in table and given:
@@ -145,7 +145,11 @@ def _trade_offs(chosen: "Chosen") -> None:
         )
     else:
         st.info("None of these runs has both a KL and an error of its reconstructions.")
-    st.subheader("Which is best at what")
+
+
+def _radar(chosen: "Chosen") -> None:
+    from src.evaluation.comparing.run_report import axes, radar_parts, telling
+
     known = axes(chosen)
     if known:
         names = st.multiselect(
@@ -171,6 +175,20 @@ def _live_curves(chosen: "Chosen") -> None:
     if not terms:
         st.info("Nothing has been logged by these runs yet.")
         return
+    term, stages, log = _curve_settings(terms)
+    lines = [(group, found[term]) for group, found in logged if term in found]
+    unit = unit_of_term(chosen.readable, term)
+    chart = curve_chart(lines, term, unit, stages, "log" if log else "linear")
+    st.plotly_chart(chart, config=CHART, key="cmp_curve")
+    drawn = [p for _, points in lines for p in points if p["stage"] in stages]
+    if log and any(point["value"] <= 0 for point in drawn):
+        st.caption("A logarithmic axis has no place for values of 0 and below: these are left out.")
+    if missing := [group for group, found in logged if term not in found]:
+        st.caption(f"Without this term: {plain(', '.join(dict.fromkeys(missing)))}.")
+
+
+def _curve_settings(terms: list[str]) -> tuple[str, list[str], bool]:
+    """Which term is drawn, of which stages, and whether on a logarithmic axis."""
     first, second, third = st.columns([2, 2, 1], vertical_alignment="bottom")
     term = first.selectbox("Term", terms, key="cmp_term", bind="query-params")
     stage = second.segmented_control(
@@ -183,12 +201,7 @@ def _live_curves(chosen: "Chosen") -> None:
     )
     log = third.toggle("Logarithmic", key="cmp_log", bind="query-params")
     stages = {"validation": ["val"], "training": ["train"]}.get(str(stage), ["train", "val"])
-    lines = [(group, found[term]) for group, found in logged if term in found]
-    unit = unit_of_term(chosen.readable, term)
-    chart = curve_chart(lines, term, unit, stages, "log" if log else "linear")
-    st.plotly_chart(chart, config=CHART, key="cmp_curve")
-    if missing := [group for group, found in logged if term not in found]:
-        st.caption(f"Without this term: {plain(', '.join(dict.fromkeys(missing)))}.")
+    return term, stages, log
 
 
 def _usual_first(terms: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from src.app.common import plain
 if TYPE_CHECKING:
     from src.evaluation.comparing.document import Part, Table
 
+# How every chart behaves: nothing is sent anywhere.
 CHART = {"displaylogo": False, "showSendToCloud": False}
 # Rows up to which a table is shown whole.
 WHOLE = 60

@@ -72,7 +72,8 @@ def configure() -> None:
         check_places(logs_root(), arguments)
         found = _composed(tuple(arguments), stamp())
     _command(arguments, found)
-    _groups(arguments, found.choices if found else _asked_choices(arguments))
+    with told():
+        _groups(arguments, found.choices if found else _asked_choices(arguments))
     st.subheader("Settings")
     if found:
         _settings(arguments, found.settings)

@@ -77,7 +77,7 @@ def _slots(root: Path) -> None:
         1,
         MOST_SLOTS,
         key="ex_slots",
-        on_change=lambda: set_slots(root, st.session_state["ex_slots"]),
+        on_change=telling(lambda: set_slots(root, st.session_state["ex_slots"])),
         width=180,
         help="Of this queue; what was started elsewhere is not counted.",
     )

@@ -19,18 +19,20 @@ from src.runs.actions import (
     possible_requests,
 )
 from src.runs.control import PAUSE, RESUME, STOP
-from src.runs.figures import figures
-from src.runs.notes import known_tags, read_notes, write_notes
+from src.runs.figures import newest_pictures
+from src.runs.notes import Notes, known_tags, read_notes, write_notes
 from src.runs.queue import ENDED, FAILED, Job, enqueue, jobs
 from src.runs.queue_files import tail
-from src.runs.reading import ALIVE
-from src.runs.record import CONFIG_FILE
+from src.runs.reading import ALIVE, bytes_of
+from src.runs.record import CONFIG_FILE, METRICS_FILE
+from src.runs.summary import file_stamp
 from src.utils.arguments import joined
 
 SECONDS = 2
 LONG = 5_000_000  # bytes of metrics from which on the curves are drawn less often
 PICTURES = 6
 LOG_BYTES = 8_000
+NOTES = "ex_notes_before"  # what a window's form of notes began with
 ICONS = {PAUSE: ":material/pause:", RESUME: ":material/play_arrow:", STOP: ":material/stop:"}
 
 
@@ -47,8 +49,8 @@ def follow(runs: dict[str, Run]) -> None:
 
 
 def _pace(run: Run) -> int:
-    file = run.path / "metrics.jsonl"
-    return SECONDS * 5 if file.exists() and file.stat().st_size > LONG else SECONDS
+    written = file_stamp(run.path / METRICS_FILE)
+    return SECONDS * 5 if written is not None and written[1] > LONG else SECONDS
 
 
 def _is_watched(run: Run) -> bool:
@@ -64,6 +66,7 @@ def _live(path: Path, was_watched: bool) -> None:
             st.rerun()  # how often this is looked at changes
         _state(run)
         _buttons(run)
+        st.markdown("#### Curves")
         curves_part(run, "ex_terms")
         _pictures(run)
         _log(run)
@@ -128,8 +131,7 @@ def _clone(run: Run) -> None:
 
 def _pictures(run: Run) -> None:
     st.markdown("#### Newest figures")
-    made = [figure for figure in figures(run.path) if not figure.is_page]
-    newest = sorted(made, key=lambda figure: figure.path.stat().st_mtime, reverse=True)[:PICTURES]
+    newest = newest_pictures(run.path, PICTURES)
     if not newest:
         st.info(
             "It has none yet: they are made at its end, or every callbacks.figures.every_n_epochs epochs."
@@ -150,18 +152,32 @@ def _notes(run: Run, runs: dict[str, Run]) -> None:
     st.markdown("#### Tags and note")
     notes = read_notes(run)
     name = str(run.path)
+    if f"ex_note_{name}" not in st.session_state:  # the boxes are filled with these
+        st.session_state[NOTES] = notes
     with st.form(f"ex_notes_{name}"):
         tags = st.multiselect(
             "Tags",
-            known_tags(runs.values()),
+            sorted({*known_tags(runs.values()), *notes.tags}),
             list(notes.tags),
             accept_new_options=True,
             key=f"ex_tags_{name}",
         )
         text = st.text_area("Note", notes.text, key=f"ex_note_{name}", height="content")
         if st.form_submit_button("Save"):
-            write_notes(run, tags, text or "")
-            st.success("Saved.")
+            _save(run, notes, tags, text or "")
+
+
+def _save(run: Run, notes: Notes, tags: list[str], text: str) -> None:
+    """Replace ``notes``, which are there now, unless they are not those that the form began with."""
+    if st.session_state[NOTES] == notes:
+        write_notes(run, tags, text)
+        st.session_state[NOTES] = read_notes(run)
+        st.success("Saved.")
+        return
+    st.session_state[NOTES] = notes
+    st.warning("Somebody else has changed them to what follows. Save once more to replace it.")
+    st.text(f"Tags: {', '.join(notes.tags)}")
+    st.text(notes.text)
 
 
 def _files(run: Run) -> None:
@@ -169,9 +185,11 @@ def _files(run: Run) -> None:
     name = str(run.path.relative_to(logs_root()))
     with st.container(horizontal=True):
         if config.exists():
-            st.download_button(
-                "Config (YAML)", config.read_bytes(), "config.yaml", "text/yaml", on_click="ignore"
-            )
+            with told():
+                content = bytes_of(config)
+                st.download_button(
+                    "Config (YAML)", content, "config.yaml", "text/yaml", on_click="ignore"
+                )
         if has_weights(run):
             link("explorer", "Explore its latent space", run=name)
         link("gallery", "All figures", run=name)

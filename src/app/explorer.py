@@ -4,6 +4,7 @@ import streamlit as st
 
 from src.app.common import all_runs, choose_run, has_weights, opened, plain, told
 from src.runs import Run
+from src.runs.reading import ALIVE
 
 LIVE = "Live"
 # The others: what shows them, by name; only the one that is open is computed.
@@ -40,14 +41,12 @@ def page() -> None:
 def _show(run: Run, name: str, view: str) -> None:
     explored = opened(run)
     file = explored.weights.relative_to(explored.path)
-    trained = (
-        ""
-        if run.state == "finished"
-        else f" The run is {plain(run.state)}: its weights may change."
-    )
-    st.caption(
-        f"{plain(explored.config['model'].get('name', 'Model'))}, weights of {plain(file)}.{trained}"
-    )
+    said = f"{plain(explored.config['model'].get('name', 'Model'))}, weights of {plain(file)}."
+    if run.state != "finished":
+        said += f" The run is {plain(run.state)}" + (
+            ": its weights may change." if run.state in ALIVE else "."
+        )
+    st.caption(said)
     if view == LIVE:
         from src.app.board import board
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-# How every chart behaves: nothing is sent anywhere.
-CHART = {"displaylogo": False, "showSendToCloud": False}
+from src.app.document_parts import CHART
+
 STILL = CHART | {"displayModeBar": False}
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from src.app.common import weights_of
 from src.app.explorer_charts import STILL, chart, clicked
 from src.app.explorer_settings import (
     KEPT,
@@ -15,7 +16,6 @@ from src.app.explorer_settings import (
     number_of,
     settings,
     space_of,
-    stamp,
     view,
 )
 
@@ -90,13 +90,12 @@ def _embedded(space: "LatentSpace", codes: "Codes", count: int, method: str) -> 
             near = st.slider("Neighbours", 2, 100, 15, key="ex_neighbours", bind="query-params")
             seed = st.number_input("Seed", 0, 2**31 - 1, key="ex_umap_seed", bind="query-params")
         given = (("neighbours", near), ("seed", int(seed)))
-    return _embed(*stamp(space.opened), space.frame, count, method, given, codes)
+    return _embed(weights_of(space.opened), space.frame, count, method, given, codes)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Embedding the codes …")
 def _embed(
-    weights: str,
-    modified: int,
+    weights: tuple[Any, ...],
     frame: int,
     count: int,
     method: str,
@@ -152,7 +151,7 @@ def aggregate(opened: "OpenedRun") -> None:
         seed = int(
             st.number_input("Seed of the draws", 0, 10**6, 0, key="ex_seed", bind="query-params")
         )
-    both = _aggregate(*stamp(opened), space.frame, count, seed, space, codes)
+    both = _aggregate(weights_of(opened), space.frame, count, seed, space, codes)
     _tell_difference(space, codes, both)
     chart(densities(both, dimension), "ex_densities", f"Densities of z {dimension}", config=STILL)
     if space.dim > 1:
@@ -168,8 +167,7 @@ def aggregate(opened: "OpenedRun") -> None:
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Drawing from prior and posterior …")
 def _aggregate(
-    weights: str,
-    modified: int,
+    weights: tuple[Any, ...],
     frame: int,
     count: int,
     seed: int,
@@ -195,7 +193,8 @@ def _tell_difference(space: "LatentSpace", codes: "Codes", both: "Aggregate") ->
         )
         if codes.kl is not None:
             right.metric("Sum of KL over dimensions (nats)", f"{float(codes.kl.sum()):.2f}")
-        given = ", given the same labels" if space.classes is not None else ""
+        conditional = space.classes is not None and space.opened.model.sampler is None
+        given = ", given the same labels" if conditional else ""
         st.caption(
             f"q(z): one posterior draw for each of {n} held-out samples; p: {n} draws from {space.source}{given}. "
             f"Equal densities would have a mean W₁ of {floor:.3f}."

@@ -41,7 +41,6 @@ def traversals(opened: "OpenedRun") -> None:
     """One dimension at a time: a row of samples for each, its value changing from left to right."""
     import torch
 
-    from src.evaluation.exploring.sample_plates import plate
     from src.evaluation.figures import moved
 
     space = space_of(opened)
@@ -61,17 +60,28 @@ def traversals(opened: "OpenedRun") -> None:
     if not chosen:
         st.info("Choose at least one dimension.")
         return
-    values, numbers = torch.linspace(-reach, reach, steps), [number_of(name) for name in chosen]
-    grid = space.decode(space.project(moved(centre.z, numbers, values)), label)
-    figure = plate(
-        grid,
+    st.caption(f"Around {centre.name}; each row moves one dimension. {_information(codes)}")
+    numbers = [number_of(name) for name in chosen]
+    z = moved(centre.z, numbers, torch.linspace(-reach, reach, steps))
+    figure = _rows_of(space, codes, numbers, z, label)
+    chart(figure, "ex_traversals", "Traversals: a row a dimension", width="content", config=STILL)
+
+
+def _rows_of(
+    space: "LatentSpace", codes: "Codes", numbers: list[int], z: "Tensor", label: int | None
+) -> Any:
+    """What z (R, C, D) is decoded to; row r has the values of dimension ``numbers[r]`` below it."""
+    from src.evaluation.exploring.sample_plates import plate
+
+    # The middle is 0, and neither 7e-09 nor −0.
+    values = [round(value, 6) + 0.0 for value in z[0, :, numbers[0]].tolist()]
+    return plate(
+        space.decode(space.project(z), label),
         [codes.told(d) for d in numbers],
-        [f"{float(value):+.3g}" for value in values],
-        opened.is_pose,
+        [f"{value:+.3g}" for value in values],
+        space.opened.is_pose,
         ("value of the dimension (latent units)", ""),
     )
-    st.caption(f"Around {centre.name}; each row moves one dimension. {_information(codes)}")
-    chart(figure, "ex_traversals", "Traversals: a row a dimension", width="content", config=STILL)
 
 
 def _information(codes: "Codes") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from src.app.common import told
+from src.app.common import told, weights_of
 
 if TYPE_CHECKING:  # torch is imported when a model is opened
     from torch import Tensor
@@ -57,11 +57,6 @@ def settings() -> Any:
     return st.container(horizontal=True, vertical_alignment="bottom")
 
 
-def stamp(opened: "OpenedRun") -> tuple[str, int]:
-    """What a cache knows an opened run's weights by."""
-    return str(opened.weights.resolve()), opened.weights.stat().st_mtime_ns
-
-
 def space_of(opened: "OpenedRun") -> "LatentSpace":
     """The run's latent space, of a frame that is chosen where samples are sequences; tells what is special of it."""
     from src.evaluation.exploring.space import LatentSpace
@@ -81,11 +76,11 @@ def codes_of(space: "LatentSpace", count: int = SAMPLES) -> "Codes":
     Raises:
         UserError: the data are not on this machine.
     """
-    return _codes(*stamp(space.opened), space.frame, count, space)
+    return _codes(weights_of(space.opened), space.frame, count, space)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Encoding held-out data …")
-def _codes(weights: str, modified: int, frame: int, count: int, _space: "LatentSpace") -> "Codes":
+def _codes(weights: tuple[Any, ...], frame: int, count: int, _space: "LatentSpace") -> "Codes":
     return _space.codes(count)
 
 
@@ -213,11 +208,13 @@ def choose_reach(space: "LatentSpace", codes: "Codes") -> float:
     from src.evaluation.exploring.space import reach
 
     usual = reach(space, codes)
-    step = usual / 30
+    step, most = usual / 30, 2 * usual
+    if not step <= st.session_state.get("ex_reach", usual) <= most:
+        del st.session_state["ex_reach"]  # it was of another run, whose dimensions go farther
     return st.slider(
         "Range ± (latent units)",
         step,
-        2 * usual,
+        most,
         usual,
         step,
         format="%.2f",

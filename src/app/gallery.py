@@ -35,7 +35,13 @@ def page() -> None:
         return
     stages = list(dict.fromkeys(figure.stage for figure in found))
     stage = st.segmented_control(
-        "Made", stages, default=stages[0], required=True, key="gal_stage", bind="query-params"
+        "Made",
+        stages,
+        default=stages[0],
+        required=True,
+        format_func=plain,
+        key="gal_stage",
+        bind="query-params",
     )
     of_stage = [figure for figure in found if figure.stage == (stage or stages[0])]
     st.caption(WHAT.get(of_stage[0].stage, ""))
@@ -113,7 +119,9 @@ def _picture(figure: "FigureFile") -> None:
 def _page(figure: "FigureFile") -> None:
     """A moving figure drawn anew from its numbers; a page with anything else in it can be downloaded only."""
     from src.runs.figures import read_page
+    from src.runs.reading import bytes_of
 
+    content = bytes_of(figure.path)
     try:
         st.plotly_chart(
             _plotly(read_page(figure.path)), config=CHART, theme=None, key=str(figure.path)
@@ -122,7 +130,7 @@ def _page(figure: "FigureFile") -> None:
         st.info(
             f"{plain(error)}. Its scripts are not run here, where they could act in the app's name."
         )
-    _download(figure, figure.path.read_bytes(), "text/html")
+    _download(figure, content, "text/html")
 
 
 def _plotly(content: dict[str, Any]) -> Any:
@@ -135,7 +143,7 @@ def _plotly(content: dict[str, Any]) -> Any:
 
     try:
         return Figure(**content).update_layout(template="plotly_white")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"plotly cannot draw it: {str(error).strip().splitlines()[0]}") from error
 
 

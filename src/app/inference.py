@@ -1,11 +1,21 @@
 """What a model makes of one sample, or of many: codes, reconstruction, error, energy."""
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from src.app.common import all_runs, choose_run, has_weights, opened, plain, told
+from src.app.common import (
+    OPEN_MODELS,
+    all_runs,
+    choose_run,
+    has_weights,
+    opened,
+    plain,
+    told,
+    weights_of,
+)
 from src.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,12 +85,9 @@ def _ask(run: "OpenedRun") -> None:
 
 def _class(run: "OpenedRun") -> str | None:
     """Which class the model is told; None for a model that takes none."""
-    from src.evaluation.inference.infer import classes
-
-    count = classes(run)
-    if count is None:
+    if run.classes is None:
         return None
-    choices = [OWN, UNKNOWN, *map(str, range(count))]
+    choices = [OWN, UNKNOWN, *map(str, range(run.classes))]
     helped = "This model is conditional. own: the label that the data give a sample, unknown where there is none."
     return st.selectbox("Class", choices, key="inf_class", bind="query-params", help=helped)
 
@@ -121,13 +128,9 @@ def _from_upload(run: "OpenedRun", choice: str | None) -> Asked | None:
     from src.evaluation.inference.infer import expected
 
     wanted = expected(run)
+    scaled = "; pictures of other sizes are scaled" if wanted.pictures else ""
     files = st.file_uploader(
-        f"Files with samples of shape {list(wanted.shape)}"
-        + (
-            " in radians"
-            if wanted.pose
-            else "; pictures of other sizes are scaled" * wanted.pictures
-        ),
+        f"Files with samples of shape {list(wanted.shape)}{' in radians' if wanted.pose else scaled}",
         [ending.removeprefix(".") for ending in wanted.endings],
         accept_multiple_files=True,
         max_upload_size=MEGABYTES,
@@ -197,35 +200,38 @@ def _from_prior(run: "OpenedRun", choice: str | None) -> Asked | None:
 def _yardstick(run: "OpenedRun", known: bool) -> "Yardstick | None":
     """What percentiles are of: the run's calibration, else held-out data; None, with a sentence, without either."""
     from src.evaluation.inference.infer import has_energy
+    from src.runs.loading import CALIBRATION
 
     if not has_energy(run):
         st.info(
             "This model has no prior and no density, so that there is no energy, no KL and no percentile."
         )
         return None
-    file, stamp = run.weights.with_name("energy.json"), run.weights.stat().st_mtime_ns
-    written = file.stat().st_mtime_ns if file.exists() else 0
+    file, written = run.weights.with_name(CALIBRATION), 0
+    with suppress(FileNotFoundError):
+        written = file.stat().st_mtime_ns
     try:
-        found = _calibrated(str(run.weights), (stamp, written), run)
+        found = _calibrated(weights_of(run), written, run)
     except UserError as error:
         st.warning(f"{plain(error)}. Percentiles are among held-out data instead.")
         found = None
     try:
-        return found or _held_out(str(run.weights), stamp, known, run)
+        return found or _held_out(weights_of(run), known, run)
     except UserError as error:
         st.warning(f"There are no percentiles: {plain(error)}")
         return None
 
 
-@st.cache_resource(max_entries=8)
-def _calibrated(weights: str, stamps: tuple[int, int], _run: "OpenedRun") -> "Yardstick | None":
+# As few as models: a calibrated energy holds its own.
+@st.cache_resource(max_entries=OPEN_MODELS)
+def _calibrated(weights: tuple[Any, ...], written: int, _run: "OpenedRun") -> "Yardstick | None":
     from src.evaluation.inference.infer import calibrated
 
     return calibrated(_run)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Computing the energies of held-out data …")
-def _held_out(weights: str, stamp: int, known: bool, _run: "OpenedRun") -> "Yardstick":
+def _held_out(weights: tuple[Any, ...], known: bool, _run: "OpenedRun") -> "Yardstick":
     from src.evaluation.inference.infer import held_out
 
     return held_out(_run, known)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from src.app.common import weights_of
+
 if TYPE_CHECKING:
     from src.evaluation.inference.batches import Batch
     from src.evaluation.inference.infer import Yardstick
@@ -22,7 +24,7 @@ def many(
     from src.evaluation.inference.batches import evaluate
 
     st.subheader("All samples")
-    key = (str(run.weights), run.weights.stat().st_mtime_ns, c, id(samples))
+    key = (weights_of(run), c, id(samples))
     kept = st.session_state.get("_inf_batch")
     if st.button(f"Evaluate all {len(samples):,} samples", key="inf_evaluate", type="primary"):
         bar = st.progress(0.0, "Evaluating …")

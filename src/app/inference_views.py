@@ -6,6 +6,7 @@ import streamlit as st
 
 from src.app.common import plain
 from src.app.document_parts import CHART
+from src.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,9 +25,14 @@ NAMES = {
     "mpjre": "MPJRE",
 }
 HELP = {
-    "energy": "−log p(x | z) + KL at the posterior's mean, a bound on −log p(x); lower is more plausible.",
     "kl": "Of the posterior from the prior; where there is no closed form, log q − log p at the posterior's mean.",
     "mpjre": "Mean per-joint rotation error: the angle between the rotations, averaged over the 30 joints.",
+}
+# The energy by how it is computed: as the run was calibrated, else at the posterior's mean.
+ENERGY = {
+    "mean": "−log p(x | z) + KL at the posterior's mean; lower is more plausible.",
+    "elbo": "−log p(x | z), its mean over k = {k} draws of z, + KL; lower is more plausible.",
+    "iwae": "Minus the importance-weighted bound of k = {k} draws of z; lower is more plausible.",
 }
 
 
@@ -39,6 +45,9 @@ def show(
         x: (1, *shape).
         name: anybody's text.
         c: its class, −1 for an unknown one; None for a model that takes none.
+
+    Raises:
+        UserError: the model makes no numbers of it.
     """
     import torch
 
@@ -46,6 +55,8 @@ def show(
 
     condition = None if c is None else torch.tensor([c])
     found = infer(run, x, condition, None if yardstick is None else yardstick.calibrated)
+    if not bool(found.y.isfinite().all()):
+        raise UserError("what this model makes of the sample is NaN or infinite")
     st.subheader("Reconstruction")
     st.caption(plain(name))
     _reconstruction(run, found)
@@ -151,17 +162,23 @@ def _numbers(run: "OpenedRun", found: "Inference", yardstick: "Yardstick | None"
     """One number a box, with its unit, and what the energy's percentile is of."""
     from src.evaluation.inference.infer import unit
 
+    helps = HELP | {"energy": _of_energy(yardstick)}
     with st.container(horizontal=True):
         for name, label in NAMES.items():
             if name in found.numbers:
                 value = float(found.numbers[name][0])
                 told = f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
-                _box(f"{label} ({unit(name, run.is_pose)})", told, HELP.get(name))
+                _box(f"{label} ({unit(name, run.is_pose)})", told, helps.get(name))
             if name == "energy" and yardstick is not None:
                 share = float(yardstick.percentile(found.numbers["energy"])[0])
                 _box("Percentile of the energy (%)", f"{share:.1f}", None)
     if yardstick is not None:
         st.caption(_verdict(found, yardstick))
+
+
+def _of_energy(yardstick: "Yardstick | None") -> str:
+    known = None if yardstick is None else yardstick.calibrated
+    return ENERGY["mean"] if known is None else ENERGY[known.mode].format(k=known.k)
 
 
 def _box(label: str, value: str, helped: str | None) -> None:
@@ -186,7 +203,7 @@ def _likelihood(run: "OpenedRun", x: "Tensor", c: "Tensor | None") -> None:
     if not has_energy(run):
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        k = st.number_input("Samples k of z", 1, 10_000, 100, key="inf_k", width=160)
+        k = st.number_input("Samples k of z", 1, 1000, 100, key="inf_k", width=160)
         asked = st.button("Estimate −log p(x)", key="inf_nll")
     if not asked:
         return

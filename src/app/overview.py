@@ -11,6 +11,7 @@ from src.runs.machine import folder_size, size_text
 from src.runs.queue import RUNNING, WAITING, enqueue, jobs
 from src.runs.summary import mentions, result_rows
 
+TABS = ("Results", "Curves", "Figures")
 STATES = ("starting", "running", "paused", "finished", "stopped", "failed", "dead", "unreadable")
 ROWS = 50  # runs on one page of the table
 PICTURES = 6
@@ -95,12 +96,16 @@ def _is_asked_for(run: Run) -> bool:
 def _show(run: Run) -> None:
     _links(run)
     facts(run, **{"On disk": size_text(folder_size(run.path))})
-    st.markdown("#### Results")
-    with told():
-        _results(run)
+    # Only what is looked at is made: the first page of the app must not wait for charts.
+    tabs = st.tabs(TABS, key="ov_tab", on_change="rerun", bind="query-params")
+    for tab, show in zip(tabs, (_results, _curves, _figures), strict=True):
+        if tab.open:
+            with tab, told():
+                show(run)
+
+
+def _curves(run: Run) -> None:
     curves_part(run, "ov_terms")
-    st.markdown("#### Figures")
-    _figures(run)
 
 
 def _links(run: Run) -> None:

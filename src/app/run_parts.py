@@ -27,7 +27,7 @@ def facts(run: Run, **more: str) -> None:
         "Step": "–" if found.step is None else str(found.step),
         f"{found.metric}, {found.source}": "–"
         if found.value is None
-        else f"{found.value:.4g} {unit}",
+        else f"{found.value:.5g} {unit}",
         "Time": "–" if found.seconds is None else duration_text(found.seconds),
         "Device": found.device or "–",
     }
@@ -40,7 +40,6 @@ def facts(run: Run, **more: str) -> None:
 
 def curves_part(run: Run, key: str) -> None:
     """Every term that is asked for, in training and validation; ``key`` is that of the box that asks."""
-    st.markdown("#### Curves")
     found = curves(run)
     if not found:
         st.info("Nothing has been logged yet.")

@@ -1,9 +1,13 @@
 """The frame around every page: which pages there are, and the sidebar."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from src.app.sidebar import sidebar
 
+# A picture of our own: one of Streamlit's names would be asked for at another site.
+ICON = Path(__file__).with_name("icon.png")
 # Streamlit leaves six lines free above a page, and more at its sides than a phone has to give.
 STYLE = """<style>
 .stMainBlockContainer { padding: 3.2rem clamp(1rem, 3vw, 3rem) 4rem; }
@@ -12,7 +16,7 @@ STYLE = """<style>
 
 def main() -> None:
     """Show the page that the address names. A page is imported when it is opened: some of them need torch."""
-    st.set_page_config(page_title="Latent Lab", page_icon=":material/blur_on:", layout="wide")
+    st.set_page_config(page_title="Latent Lab", page_icon=ICON, layout="wide")
     st.html(STYLE)
     chosen = st.navigation(pages())
     sidebar()

@@ -1,5 +1,7 @@
 """What every page shows at its side: this machine, and what works on it."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from src.app.common import all_runs, link, logs_root, plain
@@ -31,7 +33,7 @@ def _machine_and_jobs() -> None:
 
 @st.cache_data(ttl=SECONDS - 1, max_entries=4, show_spinner=False)
 def _machine(logs: str) -> Machine:
-    return machine(logs_root())
+    return machine(Path(logs))
 
 
 def _device(found: Machine) -> None:

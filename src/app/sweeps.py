@@ -1,5 +1,6 @@
 """Studies: what has been tried, what came out, and what was best. Everything is read from the studies' files."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -46,11 +47,18 @@ def page() -> None:
 def _read(path: Path) -> "Study":
     from src.jobs.reading import changed
 
-    return _kept(str(path.resolve()), changed(path), path)
+    files = changed(path)
+    study = _kept(str(path.resolve()), files, 0, path)
+    # Nothing is written where the processes that work on a study are killed.
+    return (
+        _kept(str(path.resolve()), files, int(time.time() / LIVE), path)
+        if study.is_running
+        else study
+    )
 
 
 @st.cache_data(max_entries=KEPT, show_spinner="Reading the study …")
-def _kept(key: str, stamp: tuple[Any, ...], _path: Path) -> "Study":
+def _kept(key: str, stamp: tuple[Any, ...], look: int, _path: Path) -> "Study":
     from src.jobs.reading import read_study
 
     return read_study(_path, [logs_root(), Path.cwd()])
@@ -153,7 +161,8 @@ def _history(study: "Study") -> None:
 def _importances(study: "Study") -> None:
     from src.jobs.study_charts import importance_bars
 
-    found = _measured(str(study.path.resolve()), len(study.complete), study)
+    complete = tuple((trial.number, trial.values) for trial in study.complete)
+    found = _measured(str(study.path.resolve()), complete, study)
     if not found:
         st.info(
             "Importances take four complete trials that did not come out alike, and the study's storage."
@@ -167,7 +176,7 @@ def _importances(study: "Study") -> None:
 
 
 @st.cache_data(max_entries=KEPT, show_spinner="Measuring importances …")
-def _measured(key: str, complete: int, _study: "Study") -> dict[str, dict[str, float]]:
+def _measured(key: str, complete: tuple[Any, ...], _study: "Study") -> dict[str, dict[str, float]]:
     from src.jobs.reading import read_importances
 
     return read_importances(_study, [logs_root(), Path.cwd()])

@@ -10,7 +10,7 @@ from torch import Tensor
 from src.models.latents import FrameSequence
 from src.runs.loading import WEIGHTS, checkpoint_model, load_model, read_plain_config
 from src.runs.record import CONFIG_FILE
-from src.utils.build import build
+from src.utils.build import build, sound
 from src.utils.errors import UserError
 
 
@@ -35,7 +35,8 @@ class OpenedRun:
     @property
     def is_pose(self) -> bool:
         """Whether samples are (30, 3) rotation vectors in radians."""
-        return self.config["data"].get("value_range") == "rotation"
+        rotations = self.config["data"].get("value_range") == "rotation"
+        return rotations and tuple(self.model.shape) == (30, 3)
 
     @property
     def is_sequence(self) -> bool:
@@ -63,8 +64,11 @@ class OpenedRun:
                 the model's shape.
         """
         config = dict(self.config["data"])
-        found = build(config, allowed=("src.datamodules.",))
-        found.setup()
+        if "_target_" not in config:
+            raise UserError(f"{self.path / CONFIG_FILE} describes no data: data has no _target_")
+        with sound(f"{self.path / CONFIG_FILE}"):
+            found = build(config, allowed=("src.datamodules.",))
+            found.setup()
         if [*found.shape] != [*self.model.shape]:
             raise UserError(
                 f"the data of {self.path} are of the shape {[*found.shape]}, and its model takes {[*self.model.shape]}"

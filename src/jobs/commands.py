@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -12,10 +13,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from src.jobs.space import examples, overrides_of, parse_space
 from src.utils.arguments import MULTIRUN, is_multirun, key_of, quoted
@@ -31,6 +34,7 @@ PLAIN = re.compile(
 SEVERAL = ("hydra/sweeper", "hydra/launcher")
 # Sweepers that decide from run to run what comes next.
 SEARCHES = ("study", "array")
+MOST_RUNS = 10_000  # of one command
 # Stands for the run's directory, which is decided when the run starts.
 RUN_DIRECTORY = "RUN_DIRECTORY"
 # Hydra composes in global state; the windows of the app are threads of one process.
@@ -100,7 +104,7 @@ def composed(arguments: Sequence[str]) -> Composed:
 def _told() -> Iterator[None]:
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(one_sentence(error)) from error
 
 
@@ -114,6 +118,7 @@ def jobs_of(arguments: Sequence[str]) -> list[list[str]]:
     if chosen in SEARCHES:
         return _trials([*given, *overrides])
     parsed = OverridesParser.create().parse_overrides([*given, *overrides])
+    _check_number(parsed)
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 
@@ -123,6 +128,18 @@ def _check_single(overrides: Sequence[str]) -> None:
             key, _, value = str(one.input_line).partition("=")
             raise UserError(
                 f"{key} has several values: add -m for a run with each of them, or write {key}=[{value}] for a list"
+            )
+
+
+def _check_number(parsed: Sequence[Override]) -> None:
+    """Refuse so many runs that already to list them would take the memory that other pages need."""
+    number = 1
+    for one in parsed:
+        if one.is_sweep_override():
+            number *= sum(1 for _ in islice(one.sweep_iterator(), MOST_RUNS + 1))
+        if number > MOST_RUNS:
+            raise UserError(
+                f"that would be more than {MOST_RUNS} runs: give {one.key_or_group} fewer values"
             )
 
 

@@ -1,12 +1,11 @@
 """How a trial ended, read from its run's directory, which says so whatever became of the process."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.runs.reading import ALIVE, read_run
+from src.runs.reading import ALIVE, is_number, read_run
 from src.utils.errors import UnknownMetric, UserError
 
 COMPLETE, PRUNED, FAILED, OPEN = "complete", "pruned", "failed", "open"
@@ -85,6 +84,6 @@ def _finished(optimized: Any, metrics: Sequence[str]) -> Outcome:
     values = [found.get(name) for name in metrics]
     for name, value in zip(metrics, values, strict=True):
         # run.json has null for NaN and infinity.
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             return Outcome(FAILED, error=f"{name} is not a finite number")
     return Outcome(COMPLETE, tuple(float(value) for value in values))  # type: ignore[arg-type]

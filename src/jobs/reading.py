@@ -17,18 +17,21 @@ from src.jobs.storage import JOURNAL, masked
 from src.jobs.studies import INTERRUPTED, RUNNING, STUDY_FILE, WAITING, Study, Trial, count
 from src.jobs.study import DEFAULTS, OWNER, SETUP
 from src.jobs.study_runs import from_runs, run_of, summary_of, sweeper_of
-from src.runs.reading import ALIVE
+from src.runs.reading import ALIVE, is_text
 from src.runs.record import RUN_FILE
 from src.utils.errors import UserError
 
 # What a damaged or strange file of a study makes its reader raise; JSON's errors are ValueErrors.
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, OSError)
+DAMAGE = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(OSError, OverflowError, RecursionError),
+)
 
 
 def find_studies(root: str | Path) -> list[Path]:
     """The directories of studies below ``root``, the newest first. No run is looked into."""
     found = [Path(path) for path in _walk(root)]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(found, key=lambda path: _written(path) or 0, reverse=True)
 
 
 def _walk(root: str | Path) -> Iterator[str]:
@@ -36,7 +39,7 @@ def _walk(root: str | Path) -> Iterator[str]:
         if RUN_FILE in files:
             inner.clear()
             continue
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and is_text(name))
         if {STUDY_FILE, JOURNAL} & {*files} or Path(path).parent.name == "sweeps":
             inner.clear()
             yield path
@@ -46,7 +49,15 @@ def changed(directory: Path) -> tuple[Any, ...]:
     """What is other when a study is: of its files, and of those of its runs, when they were written."""
     runs = sorted(directory.glob(f"[0-9]*/{RUN_FILE}"))
     files = [directory / STUDY_FILE, directory / JOURNAL, *runs]
-    return tuple((file.name, file.stat().st_mtime_ns) for file in files if file.exists())
+    return tuple((str(file), _written(file)) for file in files)
+
+
+def _written(path: Path) -> int | None:
+    """When it was (ns since 1970); None of what is not there, or no longer."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def read_study(directory: Path, roots: Sequence[Path]) -> Study:
@@ -58,17 +69,21 @@ def read_study(directory: Path, roots: Sequence[Path]) -> Study:
     Raises:
         UserError: it cannot be read.
     """
-    sweeper = sweeper_of(directory)
     try:
+        sweeper = sweeper_of(directory)
         study, source, note = _stored(directory, sweeper, roots)
         if study is not None:
             return _from_optuna(directory, study, sweeper, source)
         return from_runs(directory, sweeper, note)
     except _damage() as error:
-        words = str(error).strip().splitlines()
-        raise UserError(
-            f"the study in {directory} cannot be read: {masked(words[0]) if words else type(error).__name__}"
-        ) from error
+        raise UserError(f"the study in {directory} cannot be read: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a study's files, on one line; what Python says of a value that is none is not for people."""
+    words = str(error).strip().splitlines()
+    told = isinstance(error, (ValueError, OSError)) or not isinstance(error, DAMAGE)
+    return masked(words[0]) if words and told else "its files are not as a study writes them"
 
 
 def _damage() -> tuple[type[Exception], ...]:
@@ -88,7 +103,7 @@ def open_study(directory: Path, roots: Sequence[Path]) -> Any | None:
     try:
         return _stored(directory, sweeper_of(directory), roots)[0]
     except _damage() as error:
-        raise UserError(f"the study in {directory} cannot be read: {error}") from error
+        raise UserError(f"the study in {directory} cannot be read: {_why(error)}") from error
 
 
 def _stored(
@@ -205,8 +220,14 @@ def read_importances(study: Study, roots: Sequence[Path]) -> dict[str, dict[str,
     opened = open_study(study.path, roots)
     if opened is not None:
         return importances(opened, list(study.metrics))
-    known = summary_of(study.path).get("importances")
-    return known if isinstance(known, dict) else {}
+    try:
+        known = summary_of(study.path).get("importances", {})
+        return {
+            str(metric): {str(setting): float(part) for setting, part in parts.items()}
+            for metric, parts in known.items()
+        }
+    except DAMAGE as error:
+        raise UserError(f"{study.path / STUDY_FILE} holds no importances of settings") from error
 
 
 def commands(study: Study) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """A study whose storage is not opened from here, told by its ``study.json`` and by the runs of its trials."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import yaml
 
 from src.jobs.outcome import COMPLETE, FAILED, PRUNED, outcome_of
 from src.jobs.studies import INTERRUPTED, RUNNING, STUDY_FILE, Study, Trial, count
-from src.runs.reading import ALIVE, Run, read_run
+from src.runs.reading import ALIVE, Run, parsed, read_run
 from src.runs.record import CONFIG_FILE, RUN_FILE
 from src.utils.errors import UserError
 
@@ -76,7 +75,15 @@ def _params(run: Run | None, searched: Sequence[str]) -> dict[str, Any]:
     """The searched settings among the arguments of a run."""
     given = run.info.get("overrides") if run else None
     pairs = [str(one).partition("=") for one in given if isinstance(given, list)] if given else []
-    return {key: yaml.safe_load(value) for key, _, value in pairs if key in searched}
+    return {key: _value(text) for key, _, text in pairs if key in searched}
+
+
+def _value(text: str) -> Any:
+    """What a setting's text says; the text itself where it is no YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 def _metrics(
@@ -96,7 +103,7 @@ def _several(value: Any) -> list[str]:
 def summary_of(directory: Path) -> dict[str, Any]:
     """The content of ``study.json``, empty while there is none."""
     file = directory / STUDY_FILE
-    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    content = parsed(file.read_text(encoding="utf-8")) if file.exists() else {}
     return content if isinstance(content, dict) else {}
 
 
@@ -111,6 +118,6 @@ def sweeper_of(directory: Path) -> dict[str, Any]:
 def _yaml(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+    except (yaml.YAMLError, ValueError, RecursionError, OSError):
         return {}
     return content if isinstance(content, dict) else {}

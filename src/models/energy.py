@@ -300,3 +300,4 @@ def _check(calibration: Mapping[str, Any]) -> None:
             raise UserError(f"a calibration of an energy needs '{name}', and has {value!r}")
     if len(calibration["percents"]) != len(calibration["percentiles"]) or calibration["std"] <= 0:
         raise UserError("a calibration of an energy has a percentile for each percent and std > 0")
+    check_setting(str(calibration["mode"]), calibration["k"])

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from src.runs.reading import ALIVE, read_run
-from src.runs.record import write_atomic
+from src.runs.record import write_atomic, writing_into
 from src.utils.errors import UserError, nearest
 
 PAUSE, RESUME, STOP = "pause", "resume", "stop"
@@ -16,7 +16,7 @@ def request(directory: str | Path, what: str) -> None:
     """Ask a run to ``pause``, ``resume`` or ``stop`` at its next batch.
 
     Raises:
-        UserError: there is no run, it has ended, or there is no such request.
+        UserError: there is no run, it has ended, is somebody else's, or there is no such request.
     """
     directory = Path(directory)
     if what not in (PAUSE, RESUME, STOP):
@@ -26,7 +26,8 @@ def request(directory: str | Path, what: str) -> None:
     here = run.info.get("host") == socket.gethostname()
     if run.state not in ALIVE and (here or run.state != "dead"):
         raise UserError(f"{directory} is {run.state}: nobody is there to {what} it")
-    write_atomic(directory / REQUEST_FILE, what)
+    with writing_into(directory):
+        write_atomic(directory / REQUEST_FILE, what)
 
 
 def pending(directory: Path) -> str | None:
@@ -37,8 +38,8 @@ def pending(directory: Path) -> str | None:
     ):  # asked after every batch: opening would cost ten times as much
         return None
     try:
-        return Path(path).read_text().strip() or None
-    except FileNotFoundError:  # withdrawn in between
+        return Path(path).read_text(errors="replace").strip() or None
+    except OSError:  # withdrawn in between, or no file
         return None
 
 

@@ -1,12 +1,12 @@
 """Learning curves of a run, as its ``metrics.jsonl`` has them."""
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
 from typing import Any, TypedDict
 
-from src.runs.reading import Run
+from src.runs.reading import Run, is_number
 
 STAGES = ("train", "val")
+MOST_STEPS = 2**53  # above it a browser's whole numbers are no longer exact
 
 
 class Point(TypedDict):
@@ -26,7 +26,7 @@ def curves_of(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
     """``curves`` of rows as ``Run.metrics`` gives them; what is no finite number there is passed over."""
     found: dict[str, list[Point]] = {}
     for row in rows:
-        if not isinstance(step := row.get("step"), int):
+        if type(step := row.get("step")) is not int or not 0 <= step <= MOST_STEPS:
             continue
         for name, value in row["metrics"].items():
             stage, _, term = name.partition("/")
@@ -34,11 +34,6 @@ def curves_of(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
                 point: Point = {"step": step, "stage": stage, "value": float(value)}
                 found.setdefault(term, []).append(point)
     return found
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is one that can be drawn: a stranger's file may hold anything."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def thin(points: Sequence[Point], number: int) -> list[Point]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.runs.reading import is_text
 from src.utils.errors import UserError
 from src.utils.pictures import opened_picture
 
@@ -51,7 +52,7 @@ class FigureFile:
 def figures(run: Path) -> list[FigureFile]:
     """The figures of a run, by stage, name and epoch; what leads out of the run is passed over."""
     found = [_named(path) for path in _files(run, run / "figures")]
-    for folder in sorted((run / "samplers").glob("*/figures")):
+    for folder in sorted(f for f in (run / "samplers").glob("*/figures") if is_text(str(f))):
         stage = SAMPLER.format(folder.parent.name)
         found += [FigureFile(path, stage, path.stem) for path in _files(run, folder)]
     found += [FigureFile(p, COMPLETION, p.stem) for p in _files(run, run / "completion")]
@@ -59,14 +60,33 @@ def figures(run: Path) -> list[FigureFile]:
     return sorted(found, key=lambda f: (order.get(f.stage, 2), f.stage, f.name, f.epoch or 0))
 
 
+def newest_pictures(run: Path, number: int) -> list[FigureFile]:
+    """Those of a run's pictures that were written last, at most ``number``, the newest first."""
+    made = [figure for figure in figures(run) if not figure.is_page]
+    return sorted(made, key=lambda figure: _written(figure.path), reverse=True)[:number]
+
+
+def _written(path: Path) -> float:
+    """When it was, in seconds since 1970; 0 of what is gone since it was listed."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _files(run: Path, folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:  # there is none, or it is no folder that may be read
         return []
     inside = run.resolve()
     return [
         path
-        for path in sorted(folder.iterdir())
-        if path.suffix in ENDINGS and path.is_file() and path.resolve().is_relative_to(inside)
+        for path in found
+        if path.suffix in ENDINGS
+        and is_text(path.name)
+        and path.is_file()
+        and path.resolve().is_relative_to(inside)
     ]
 
 
@@ -85,7 +105,7 @@ def read_png(path: Path) -> bytes:
     """
     with opened_picture(path, ("PNG",), PIXELS) as picture:
         picture.load()
-    return path.read_bytes()
+        return path.read_bytes()
 
 
 def read_page(path: Path) -> dict[str, Any]:
@@ -106,7 +126,10 @@ def read_page(path: Path) -> dict[str, Any]:
     frames = _arguments(text, "addFrames", 1, path)[0] if "Plotly.addFrames(" in text else []
     if isinstance(layout, dict):
         layout.pop("template", None)  # plotly's own, which is known here
-    _check(data, layout, frames, path)
+    try:
+        _check(data, layout, frames, path)
+    except RecursionError as error:
+        raise UserError(f"{path} is no page with a figure of ours") from error
     return {"data": data, "layout": layout, "frames": frames}
 
 

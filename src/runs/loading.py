@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.runs.record import write_atomic
-from src.utils.build import FOREIGN, build, locate
+from src.utils.build import FOREIGN, build, locate, sound
 from src.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS, CONFIG, CALIBRATION = "model.safetensors", "config.yaml", "energy.json"
+# What PyYAML raises besides its own errors, at a 13th month for one.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def save_model(model: "nn.Module", config: dict[str, Any], directory: Path) -> None:
@@ -54,24 +56,36 @@ def load_model(path: str | Path) -> Any:
     Raises:
         UserError: no model is there, the config names anything else, or the weights do not fit.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     directory = model_directory(path)
     config = read_plain_config(directory / CONFIG)
-    if "_target_" not in config:
-        raise UserError(f"{directory / CONFIG} describes no model: it has no _target_")
-    model = build(config, allowed=FOREIGN)
-    if not isinstance(model, torch.nn.Module):
-        raise UserError(f"{directory / CONFIG} describes no model")
+    model = _built(config, directory / CONFIG)
     try:
         state = load_file(directory / WEIGHTS)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{directory / WEIGHTS} is damaged: {error}") from error
     check_state(model, state, str(directory / WEIGHTS))
     model.load_state_dict(state)
     return model.eval()
+
+
+def _built(config: dict[str, Any], where: Path) -> Any:
+    """The model that the config in ``where`` describes.
+
+    Raises:
+        UserError: it describes none.
+    """
+    import torch
+
+    if "_target_" not in config:
+        raise UserError(f"{where} describes no model: it has no _target_")
+    with sound(str(where)):
+        model = build(config, allowed=FOREIGN)
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(f"{where} describes no model")
+    return model
 
 
 def load_energy(path: str | Path) -> Any:
@@ -139,7 +153,7 @@ def checkpoint_model(run: Path, config: dict[str, Any]) -> tuple[Any, Path]:
     found = next((folder / n for n in ("best.ckpt", "last.ckpt") if (folder / n).exists()), None)
     if found is None:
         raise UserError(f"{run} has neither a model nor a checkpoint")
-    model = build(portable(config), allowed=FOREIGN)
+    model = _built(portable(config), run / CONFIG)
     state = read_checkpoint(found)["state_dict"]
     check_state(model, state, str(found))
     model.load_state_dict(state)
@@ -165,7 +179,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise UserError(f"ckpt_path={path} is truncated or no checkpoint")
     content = read_plain(path, f"ckpt_path={path}")
-    if not isinstance(content, dict) or "state_dict" not in content:
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise UserError(f"ckpt_path={path} is no training checkpoint: it has no state_dict")
     return content
 
@@ -211,9 +226,11 @@ def check_tensors(expected: dict[str, Any], state: dict[str, Any], where: str) -
                 f"{where} is of another architecture: '{name}' is "
                 f"{'missing there' if name in expected else 'not in this model'}"
             )
-        if expected[name].shape != state[name].shape:
+        shape = getattr(state[name], "shape", None)  # a checkpoint may hold any plain value
+        if shape != expected[name].shape:
+            there = "no tensor" if shape is None else list(shape)
             raise UserError(
-                f"{where} is of another architecture: '{name}' is {list(state[name].shape)} there, "
+                f"{where} is of another architecture: '{name}' is {there} there, "
                 f"{list(expected[name].shape)} here"
             )
 
@@ -222,7 +239,7 @@ def read_plain_config(path: Path) -> dict[str, Any]:
     """A run's resolved config: plain values, empty where the file holds no mapping.
 
     Raises:
-        UserError: it is missing, not YAML, or holds interpolations.
+        UserError: it is missing, not YAML, holds interpolations, or a part of it stands in it twice.
     """
     import yaml
 
@@ -230,14 +247,32 @@ def read_plain_config(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, *UNREADABLE) as error:
+        told = str(error).partition("\n")[0]
+        raise UserError(f"{path} is not plain YAML: {told}") from error
+    # An alias could hold itself, or stand for more than any memory holds.
+    if not _is_tree(config, set()):
+        raise UserError(f"{path} is refused: it holds aliases, or keys that are no names")
     # A run saves its config resolved; an interpolation could read the reader's files and variables.
     if "${" in yaml.safe_dump(config):
         raise UserError(
             f"{path} is refused: it holds interpolations, which a saved model's config never does"
         )
     return config if isinstance(config, dict) else {}
+
+
+def _is_tree(value: Any, seen: set[int]) -> bool:
+    """Whether plain values hold each other once, by names or numbers, as those of a saved config do."""
+    if not isinstance(value, dict | list):
+        return True
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    if isinstance(value, list):
+        return all(_is_tree(one, seen) for one in value)
+    return all(isinstance(k, str | int | float) and _is_tree(v, seen) for k, v in value.items())
 
 
 def _neighbours(path: Path) -> str:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from src.runs.reading import Run, read_object
-from src.runs.record import write_json
+from src.runs.record import write_json, writing_into
 from src.utils.errors import UserError
 
 NOTES_FILE = "notes.json"
@@ -55,11 +55,12 @@ def write_notes(run: Run, tags: Iterable[str], text: str) -> None:
     """Replace what is written down about ``run``; its run.json stays as it is.
 
     Raises:
-        UserError: the text is longer than ``LONGEST`` characters.
+        UserError: the text is longer than ``LONGEST`` characters, or nothing can be written there.
     """
     if len(text) > LONGEST:
         raise UserError(f"a note has at most {LONGEST} characters, and this one {len(text)}")
-    write_json(run.path / NOTES_FILE, {"tags": [*_cleaned(tags)], "text": text})
+    with writing_into(run.path):
+        write_json(run.path / NOTES_FILE, {"tags": [*_cleaned(tags)], "text": text})
 
 
 def _first_tags(run: Run) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ from src.runs.queue_files import (
     written,
 )
 from src.runs.reading import read_object
-from src.runs.record import write_json
-from src.utils.arguments import key_of, path_text
+from src.runs.record import write_json, writing_into
+from src.utils.arguments import MULTIRUN, key_of, path_text
 from src.utils.errors import UserError
 
 __all__ = [
@@ -70,22 +70,33 @@ MOST_SLOTS = 64
 # What a runner says, and the seconds that it may take to begin.
 RUNNER_LOG, STARTUP_S = "runner.log", 10.0
 # What a job may not say itself: its runs would lie where nobody looks for them.
-PLACES = ("paths.log_dir", "hydra.run.dir", "hydra.sweep.dir", "hydra.searchpath")
+PLACES = (
+    "paths.log_dir",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+    "hydra.sweep.subdir",
+    "hydra.searchpath",
+)
+# What their places are made of.
+NAMES = ("name", "hydra.sweeper.folder")
+# Seconds for which somebody who only looks whether there is a runner may hold its lock.
+LOOKED_S = 0.3
 
 
 def enqueue(root: str | Path, arguments: Iterable[str]) -> Job:
     """Add a training of ``run_experiment.py`` with ``arguments``, and see that somebody works through the queue.
 
     Raises:
-        UserError: the arguments say where the run is to lie, which is below ``root``.
+        UserError: the arguments say where the run is to lie, which is below ``root``, or nothing can be written there.
     """
     arguments = [*arguments]
     check_places(root, arguments)
     now = time.time()
     name = f"{time.strftime('%Y-%m-%d_%H-%M-%S', time.localtime(now))}_{secrets.token_hex(3)}"
     job = Job(name, arguments, created=now)
-    write(root, job)
-    ensure_runner(root)
+    with writing_into(folder(root)):
+        write(root, job)
+        ensure_runner(root)
     return job
 
 
@@ -96,7 +107,11 @@ def check_places(root: str | Path, arguments: Iterable[str]) -> None:
         UserError: naming the first of them.
     """
     for argument in arguments:
-        if key_of(argument) in PLACES or argument.startswith("--config"):
+        key = key_of(argument)
+        option = argument.startswith("-") and argument not in MULTIRUN
+        outside = key in NAMES and ".." in argument
+        place = any(place == key or place.startswith(f"{key}.") for place in PLACES if key)
+        if option or place or outside:
             raise UserError(f"leave {argument} out: runs of this queue lie below {root}")
 
 
@@ -136,7 +151,7 @@ def cancel(root: str | Path, name: str) -> None:
     Raises:
         UserError: there is no such job, or it does not wait.
     """
-    with changing(root):
+    with writing_into(folder(root)), changing(root):
         job = read(job_file(root, name))
         if job.state != WAITING:
             raise UserError(f"job {name} is {job.state}: only a waiting job can be cancelled")
@@ -149,7 +164,7 @@ def dismiss(root: str | Path, name: str) -> None:
     Raises:
         UserError: there is no such job, or it has not ended.
     """
-    with changing(root):
+    with writing_into(folder(root)), changing(root):
         file = job_file(root, name)
         job = _checked(root, read(file))
         if job.state not in ENDED:
@@ -171,22 +186,29 @@ def set_slots(root: str | Path, number: int) -> None:
     """Let ``number`` jobs run at once; those that run already go on.
 
     Raises:
-        UserError: it is less than one or more than ``MOST_SLOTS``.
+        UserError: it is less than one or more than ``MOST_SLOTS``, or cannot be written down.
     """
     if not 1 <= number <= MOST_SLOTS:
         raise UserError(f"slots={number} must be between 1 and {MOST_SLOTS}")
-    folder(root).mkdir(parents=True, exist_ok=True)
-    write_json(folder(root) / SETTINGS, {"slots": number})
+    with writing_into(folder(root)):
+        folder(root).mkdir(parents=True, exist_ok=True)
+        write_json(folder(root) / SETTINGS, {"slots": number})
 
 
-def has_runner(root: str | Path) -> bool:
-    """Whether somebody works through the queue."""
+def has_runner(root: str | Path, patience: float = 0.0) -> bool:
+    """Whether somebody works through the queue.
+
+    Args:
+        patience: seconds to wait for others that only look, too: while they do, it seems that there is one.
+    """
     if not folder(root).exists():
         return False
     try:
-        with runner_lock(root).acquire(timeout=0):
+        with runner_lock(root).acquire(timeout=patience):
             return False
     except Timeout:
+        return True
+    except OSError:  # a queue that is not ours to lock is its owner's to look after
         return True
 
 
@@ -200,7 +222,7 @@ def is_stranded(root: str | Path) -> bool:
 
 def ensure_runner(root: str | Path) -> None:
     """Start the process that works through the queue, unless there is one. It outlives this process."""
-    if has_runner(root):
+    if has_runner(root, LOOKED_S):
         return
     with open(folder(root) / RUNNER_LOG, "ab") as log:
         log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started\n".encode())

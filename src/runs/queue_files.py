@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from src.runs.reading import Run, is_running, list_runs, made_by, read_object
+from src.runs.reading import Run, is_moment, is_running, list_runs, made_by, read_object
 from src.runs.record import write_json
 from src.utils.errors import UserError
 
@@ -20,6 +20,7 @@ WAITING, RUNNING, FINISHED, FAILED, CANCELLED = STATES = (
 )
 ENDED = (FINISHED, FAILED, CANCELLED)
 SETTINGS = "settings.json"
+MOST_PROCESSES = 2**31  # no system counts them further
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,18 @@ def folder(root: str | Path) -> Path:
     return Path(root) / ".queue"
 
 
+def job_path(root: str | Path, name: str) -> Path:
+    """Where a job is on record, if it is."""
+    return folder(root) / f"{name}.json"
+
+
 def job_file(root: str | Path, name: str) -> Path:
     """The file of a job.
 
     Raises:
         UserError: there is none of this name.
     """
-    file = folder(root) / f"{name}.json"
+    file = job_path(root, name)
     if file.parent != folder(root) or not file.exists() or file.name == SETTINGS:
         raise UserError(f"there is no job {name} in {folder(root)}")
     return file
@@ -85,7 +91,7 @@ def changing(root: str | Path) -> FileLock:
 def write(root: str | Path, job: Job) -> None:
     """Put a job on record."""
     folder(root).mkdir(parents=True, exist_ok=True)
-    write_json(folder(root) / f"{job.id}.json", asdict(job))
+    write_json(job_path(root, job.id), asdict(job))
 
 
 def read(file: Path) -> Job:
@@ -106,13 +112,16 @@ def read(file: Path) -> Job:
 
 
 def _is_sound(job: Job) -> bool:
-    numbers = (job.created, job.started, job.ended, job.pid, job.pid_started)
+    moments = (job.created, job.started, job.ended, job.pid_started)
     return (
         job.state in STATES
         and isinstance(job.arguments, list)
         and isinstance(job.runs, list)
         and all(isinstance(text, str) for text in [*job.arguments, *job.runs])
-        and all(number is None or isinstance(number, int | float) for number in numbers)
+        and isinstance(job.error, str | None)
+        and all(moment is None or is_moment(moment) for moment in moments)
+        and all(isinstance(number, int | None) for number in (job.pid, job.status))
+        and (job.pid is None or 0 < job.pid <= MOST_PROCESSES)
     )
 
 
@@ -161,10 +170,16 @@ def _why(root: str | Path, job: Job, own: list[Run]) -> str:
 
 
 def tail(file: Path, most: int = 20_000) -> str:
-    """The end of a text file, at most ``most`` bytes of it; empty where there is none."""
+    """The end of a text file, at most ``most`` bytes of it; empty where there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         with open(file, "rb") as content:
             content.seek(max(0, os.fstat(content.fileno()).st_size - most))
             return content.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from src.utils.errors import UserError
 ALIVE = ("starting", "running", "paused")
 # A run on another machine whose file has not been touched for this long, in seconds, is taken for dead.
 SILENCE = 300.0
+LAST_MOMENT = 1e11  # s since 1970
 # Of a run: no other run lies in there.
 OWN_FOLDERS = {".hydra", "checkpoints", "features", "figures", "model"}
 
@@ -70,8 +72,8 @@ class Run:
 def rows_of(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The logged rows among ``lines``; what is no whole row is passed over."""
     for line in lines:
-        with suppress(json.JSONDecodeError):
-            row = json.loads(line)
+        with suppress(ValueError):
+            row = parsed(line)
             if isinstance(row, dict) and isinstance(row.get("metrics"), dict):
                 yield row
 
@@ -98,7 +100,7 @@ def read_object(file: Path, what: str) -> dict[str, Any]:
         UserError: it holds something else.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parsed(file.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{file} is not JSON: {error}") from error
     except FileNotFoundError:
@@ -110,8 +112,49 @@ def read_object(file: Path, what: str) -> dict[str, Any]:
     return content
 
 
+def bytes_of(file: Path) -> bytes:
+    """What is in a file of a run.
+
+    Raises:
+        UserError: it cannot be read, or is no longer there.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def parsed(text: str) -> Any:
+    """What a JSON text says, in values that can be shown: halves of characters in it become question marks.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
+    """
+    try:
+        content = json.loads(text)
+        if "\\u" in text:
+            content = json.loads(json.dumps(content, ensure_ascii=False).encode(errors="replace"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return content
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one that can be drawn: a stranger's file may hold anything."""
+    most = sys.float_info.max  # whole numbers in JSON have no end
+    return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
+
+
+def is_moment(value: Any) -> bool:
+    """Whether it is a number of seconds since 1970 that a calendar can still tell of."""
+    return is_number(value) and 0 <= value <= LAST_MOMENT
+
+
 def list_runs(root: str | Path = "logs") -> list[Run]:
-    """All runs below ``root``, newest first; one that is damaged is listed too and hides no other."""
+    """All runs below ``root``, newest first; one that is damaged is listed too and hides no other.
+
+    What lies in folders whose names are no text is not: no page and no address could name it.
+    """
     runs = [_read_or_unreadable(directory) for directory in _directories(root)]
     return sorted(runs, key=lambda run: _number(run.info.get("started")), reverse=True)
 
@@ -119,14 +162,20 @@ def list_runs(root: str | Path = "logs") -> list[Run]:
 def _directories(root: str | Path) -> Iterator[Path]:
     """Those that hold a run.json; where a run keeps its own files, thousands perhaps, none is looked for."""
     for place, folders, files in os.walk(root):
+        passed = OWN_FOLDERS if RUN_FILE in files else set()
+        folders[:] = [name for name in folders if name not in passed and is_text(name)]
         if RUN_FILE in files:
-            folders[:] = [name for name in folders if name not in OWN_FOLDERS]
             yield Path(place)
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written: any bytes may be one."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _number(value: Any) -> float:
     """``value``, or 0 where a damaged file holds something else."""
-    return value if isinstance(value, int | float) else 0.0
+    return float(value) if is_number(value) else 0.0
 
 
 def _read_or_unreadable(directory: Path) -> Run:
@@ -144,7 +193,7 @@ def _true_state(info: dict[str, Any]) -> str:
         return state if time.time() - _number(info.get("updated")) < SILENCE else "dead"
     try:
         same = is_running(int(info["pid"]), float(info["pid_started"]))
-    except (KeyError, TypeError, ValueError):  # not a number
+    except (KeyError, TypeError, ValueError, OverflowError):  # not a number, or none of a process
         same = False
     return state if same else "dead"
 

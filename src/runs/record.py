@@ -6,6 +6,8 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import psutil
 
 from src.runs import slurm
+from src.utils.errors import UserError
 
 SCHEMA = 1
 RUN_FILE, METRICS_FILE, RESULTS_FILE, CONFIG_FILE = (
@@ -35,6 +38,19 @@ def write_atomic(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing_into(directory: Path) -> Iterator[None]:
+    """Writing into ``directory`` for somebody who is told in one sentence where it fails; a training stops instead.
+
+    Raises:
+        UserError: it is not ours to write into, is gone, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{directory} cannot be written into: {error.strerror}") from error
 
 
 def write_json(path: Path, content: Any) -> None:

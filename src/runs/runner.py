@@ -17,7 +17,7 @@ from src.runs.queue_files import (
     Job,
     changing,
     how_it_ended,
-    job_file,
+    job_path,
     log_file,
     read,
     runner_lock,
@@ -68,16 +68,18 @@ def _note_end(root: Path, job: Job, children: Children) -> None:
         return
     children.pop(job.id, None)
     state, error, runs = how_it_ended(root, replace(job, status=status))
-    write(
-        root,
-        replace(job, status=status, state=state, error=error, runs=runs, ended=time.time()),
-    )
+    ended = replace(job, status=status, state=state, error=error, runs=runs, ended=time.time())
+    with changing(root):
+        if job_path(
+            root, job.id
+        ).exists():  # somebody may have seen the end first, and forgotten the job
+            write(root, ended)
 
 
 def _start(root: Path, name: str) -> "subprocess.Popen[bytes] | None":
-    """Start a job; None where it has been cancelled in between."""
+    """Start a job; None where it has been cancelled in between, and perhaps forgotten."""
     with changing(root):
-        job = read(job_file(root, name))
+        job = read(job_path(root, name))
         if job.state != WAITING:
             return None
         child = _hold(root, job)

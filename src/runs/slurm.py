@@ -89,7 +89,8 @@ def submitted(root: Path) -> list[tuple[Path, str]]:
             found += [
                 (Path(job["directory"]).resolve(), str(job["job_id"])) for job in jobs.values()
             ]
-        except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or not ours
+        # Damaged, not ours, or gone since it was found.
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
     return found
 

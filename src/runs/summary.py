@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.runs.curves import curves_of, is_number, thin
+from src.runs.curves import curves_of, thin
 from src.runs.notes import NOTES_FILE, read_notes
-from src.runs.reading import Run, rows_of
+from src.runs.reading import Run, is_moment, is_number, rows_of
 from src.runs.record import CONFIG_FILE, METRICS_FILE, RESULTS_FILE, RUN_FILE
 from src.utils.errors import UserError
 
@@ -61,7 +61,7 @@ def summary(run: Run) -> Summary:
     info, config = run.info, _text(run.path / CONFIG_FILE)
     found = info.get("progress")
     progress: dict[str, Any] = found if isinstance(found, dict) else {}
-    started, updated = _number(info.get("started")), _number(info.get("updated"))
+    started, updated = _moment(info.get("started")), _moment(info.get("updated"))
     metric, optimised = _optimised(info, config)
     trend = _trend(run, metric)
     tags, _, trouble = _notes(run)
@@ -84,7 +84,7 @@ def summary(run: Run) -> Summary:
 
 def stamp(run: Run) -> tuple[tuple[int, int] | None, ...]:
     """Changes whenever what ``summary`` reads has changed: the times and sizes of the files, None for one not there."""
-    return tuple(_stamp(run.path / name) for name in FILES)
+    return tuple(file_stamp(run.path / name) for name in FILES)
 
 
 def mentions(run: Run, text: str) -> bool:
@@ -97,17 +97,26 @@ def mentions(run: Run, text: str) -> bool:
 def result_rows(run: Run) -> list[dict[str, Any]]:
     """The tested metrics of a run beside their baselines: ``metric``, ``unit``, ``this model``, one key a baseline.
 
+    A value that is no finite number, as null stands for, is None.
+
     Raises:
         UserError: its results.json is damaged, or tells something else.
     """
     metrics = run.results.get("metrics", {})
     try:
         return [
-            {"metric": name, "unit": told["unit"], "this model": told["value"]} | told["baselines"]
+            {"metric": name, "unit": str(told["unit"]), "this model": _result(told["value"])}
+            | {f"{base}": _result(value) for base, value in told["baselines"].items()}
             for name, told in metrics.items()
         ]
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{run.path / RESULTS_FILE} holds no metrics with their units") from error
+
+
+def _result(value: Any) -> float | None:
+    if value is not None and not is_number(value):
+        raise TypeError(f"{value} is no number")
+    return None if value is None else float(value)  # a whole number in JSON has no end
 
 
 def duration_text(seconds: float) -> str:
@@ -120,7 +129,8 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
+def file_stamp(file: Path) -> tuple[int, int] | None:
+    """When a file was written (ns since 1970), and its size in bytes; None where there is none."""
     try:
         status = file.stat()
     except OSError:
@@ -137,6 +147,10 @@ def _text(file: Path) -> str:
 
 def _number(value: Any) -> float | None:
     return float(value) if is_number(value) else None
+
+
+def _moment(value: Any) -> float | None:
+    return float(value) if is_moment(value) else None
 
 
 def _notes(run: Run) -> tuple[list[str], str, str]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,8 @@ ALLOWED = (
 )
 # What a config that came with somebody else's run may name: models and their parts.
 FOREIGN = ("src.models.",)
+# What values of the wrong kind make a constructor raise.
+UNSOUND = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 # Old runs name classes where they used to live: {"src.old.Name": "src.new.Name"}.
 ALIASES: dict[str, str] = {
     "src.callbacks.loggers.WandbRunLogger": "src.callbacks.trackers.wandb.WandbRunLogger",
@@ -91,6 +94,27 @@ def build(cfg: Any, *args: Any, allowed: tuple[str, ...] = ALLOWED, **kwargs: An
     ]
     cfg = {**_plain(cfg), "_target_": f"{target.__module__}.{target.__qualname__}"}
     return instantiate(cfg, *args, _execution_whitelist_=whitelist, **kwargs)
+
+
+@contextmanager
+def sound(where: str) -> Iterator[None]:
+    """What a stranger's config makes a class of ours stumble over, a word for a number say, is one sentence.
+
+    Args:
+        where: the config lies.
+
+    Raises:
+        UserError: naming it.
+    """
+    from hydra.errors import InstantiationException
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (*UNSOUND, InstantiationException) as error:
+        told = str(error).partition("\n")[0]
+        raise UserError(f"what {where} describes cannot be built: {told}") from error
 
 
 def build_each(cfg: Any) -> list[Any]:

@@ -147,9 +147,8 @@ def opened_picture(
     except UserError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise UserError(
-            f"{path} cannot be read as a picture: it is none of {', '.join(formats)}"
-        ) from error
+        known = f"none of {', '.join(formats)}" if len(formats) > 1 else f"no {formats[0]}"
+        raise UserError(f"{path} cannot be read as a picture: it is {known}") from error
     except (*UNDECODABLE, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
 

@@ -108,10 +108,12 @@ def test_a_run_is_shown_with_its_numbers_curves_and_figures(logs: Path) -> None:
     assert [*row["so far"]] == [4.0, 3.5] and row["time"] == "1 min 22 s"
     assert table.loc[0].tolist() == ["test/mse", "intensity²", 0.25, 0.5]
     assert {one.label: one.value for one in page.metric}["Device"] == "cpu"
+    page = shown(ov_tab="Curves")
     assert page.multiselect[0].value == ["loss"]
-    assert len(page.get("vega_lite_chart")) == 1
+    assert len(page.get("vega_lite_chart")) == 1 and not page.info
+    page = shown(ov_tab="Figures")
     assert len(page.get("image")) == 6 and "2 more are in the gallery" in texts(page)
-    assert not page.info
+    assert not page.get("vega_lite_chart") and not page.info
 
 
 def test_two_runs_show_their_own_numbers_everywhere(logs: Path) -> None:
@@ -125,7 +127,8 @@ def test_two_runs_show_their_own_numbers_everywhere(logs: Path) -> None:
     assert (rows["first"]["metric"], rows["second"]["metric"]) == ("val/elbo, nats",) * 2
     assert first.dataframe[1].value.loc[0, "this model"] == 1.25
     assert second.dataframe[1].value.loc[0, "this model"] == 2.75
-    charts = [page.get("vega_lite_chart")[0].proto for page in (first, second)]
+    addresses = [{"run": f"{name}/{STAMP}", "ov_tab": "Curves"} for name in ("first", "second")]
+    charts = [shown(**address).get("vega_lite_chart")[0].proto for address in addresses]
     assert str(charts[0]) != str(charts[1])
     metrics = [{one.label: one.value for one in page.metric} for page in (first, second)]
     assert [m["val/elbo, optimised"] for m in metrics] == [r"\-1\.25 nats", r"\-2\.75 nats"]

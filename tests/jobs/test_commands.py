@@ -1,6 +1,7 @@
 """What a command line comes to, without running it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from src.jobs import commands
 from src.jobs.commands import Composed, as_text, composed, jobs_of
 from src.utils.arguments import value_text
 from src.utils.errors import UserError
+from src.utils.main import CONF
 from tests.commands import resolved
 
 
@@ -113,6 +116,23 @@ def test_a_search_decides_by_itself_how_many() -> None:
     found = composed(["-m", "hparams_search=beta_vae"])
     assert found.runs is None
     assert found.choices["hydra/sweeper"] == "study"
+
+
+@pytest.mark.parametrize("values", ["range(1,100000000)", ",".join(map(str, range(101)))])
+def test_more_runs_than_a_page_can_count_are_refused(values: str) -> None:
+    with pytest.raises(UserError, match="more than 10000 runs: give seed fewer values"):
+        jobs_of(["-m", f"data.seed={','.join(map(str, range(100)))}", f"seed={values}"])
+
+
+def test_a_damaged_file_of_conf_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "model" / "vae.yaml").write_text("a: [1\n")
+    monkeypatch.setattr(commands, "CONF", tmp_path / "conf")
+    with pytest.raises(UserError, match="vae.yaml") as told:
+        composed([])
+    assert "\n" not in str(told.value)
 
 
 def test_a_resumed_run_brings_its_own_arguments(tmp_path: Path) -> None:

@@ -178,6 +178,35 @@ def test_a_directory_without_anything_is_one_sentence(tmp_path: Path) -> None:
         read_study(tmp_path, [])
 
 
+@pytest.mark.parametrize("found", [3, {"a": 3}, {"a": {"x": "y"}}, {"a": {"x": [1]}}])
+def test_importances_that_are_none_are_one_sentence(tmp_path: Path, found: Any) -> None:
+    content = {"metrics": {"a": "minimize"}, "importances": found}
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    study = read_study(tmp_path, [])
+    with pytest.raises(UserError, match="study.json holds no importances"):
+        read_importances(study, [])
+
+
+def test_a_strangers_trials_hide_no_other(tmp_path: Path) -> None:
+    """Values without end, settings that are no YAML, and a sweeper of another make."""
+    values = (10**400, 2.0, "much")
+    for number, value in enumerate(values):
+        settings = ["lr=[1", "width=2024-99-99", "odd"]
+        optimized = {"val/elbo": value}
+        write_trial(tmp_path, number, state="finished", optimized=optimized, overrides=settings)
+    (tmp_path / "0" / ".hydra" / "hydra.yaml").write_text("hydra: {sweeper: 2024-99-99}")
+    found = read_study(tmp_path, [])
+    assert [t.state for t in found.trials] == ["failed", "complete", "failed"]
+    assert found.trials[1].params == {"lr": "[1", "width": "2024-99-99"}
+
+
+def test_what_is_wrong_is_told_in_words_for_people(tmp_path: Path) -> None:
+    write_trial(tmp_path, 0)
+    (tmp_path / "0" / ".hydra" / "hydra.yaml").write_text("hydra: {sweeper: {params: [1]}}")
+    with pytest.raises(UserError, match="its files are not as a study writes them"):
+        read_study(tmp_path, [])
+
+
 def test_studies_are_found_newest_first_and_no_run_is_looked_into(tmp_path: Path) -> None:
     old, new = tmp_path / "a" / "sweeps" / "old", tmp_path / "elsewhere" / "new"
     for directory in (old, new):

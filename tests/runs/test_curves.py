@@ -88,3 +88,14 @@ def test_a_short_curve_stays_as_it_is() -> None:
 def test_a_curve_of_three_points_cannot_hold_what_counts() -> None:
     with pytest.raises(ValueError, match="3 points"):
         thin(points([1.0]), 3)
+
+
+@pytest.mark.parametrize(
+    "step", [-1, 2**63, 10**400, 1.5, True, None, "3"], ids=lambda step: repr(step)[:20]
+)
+def test_a_step_that_is_none_is_passed_over(tmp_path: Path, step: object) -> None:
+    assert curves(logged(tmp_path, {"step": step, "metrics": {"val/loss": 1.0}})) == {}
+
+
+def test_numbers_without_end_are_passed_over(tmp_path: Path) -> None:
+    assert curves(logged(tmp_path, {"step": 1, "metrics": {"val/loss": 10**400}})) == {}

@@ -1,6 +1,7 @@
 """The figures of a run are found, and opening one runs nothing."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ from PIL import Image
 from plotly.graph_objects import Figure, Frame, Heatmap, Scatter
 
 from src.evaluation.animations import save_html
-from src.runs.figures import COMPLETION, TESTED, TRAINING, figures, read_page, read_png
+from src.runs.figures import (
+    COMPLETION,
+    TESTED,
+    TRAINING,
+    figures,
+    newest_pictures,
+    read_page,
+    read_png,
+)
 from src.utils.errors import UserError
 
 
@@ -52,6 +61,22 @@ def test_what_leads_out_of_the_run_is_passed_over(tmp_path: Path) -> None:
     (folder / "link.png").symlink_to(secret)
     (folder / "same.png").symlink_to(own)
     assert [figure.name for figure in figures(tmp_path / "run")] == ["own", "same"]
+
+
+def test_the_newest_pictures_come_first(tmp_path: Path) -> None:
+    for age, name in enumerate(("a", "c", "b")):
+        path = png(tmp_path / "figures" / f"{name}.png")
+        os.utime(path, (100 - age, 100 - age))
+    page(tmp_path / "figures" / "page.html", Scatter(y=[1]))
+    assert [figure.name for figure in newest_pictures(tmp_path, 2)] == ["a", "c"]
+
+
+def test_a_picture_that_vanishes_after_it_was_listed_is_told_of(tmp_path: Path) -> None:
+    path = png(tmp_path / "figures" / "a.png")
+    (listed,) = figures(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        read_png(listed.path)
 
 
 def test_a_picture_is_read_as_it_is(tmp_path: Path) -> None:
@@ -142,3 +167,13 @@ def test_a_page_that_is_no_text_or_gone_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UserError, match=r"a\.html cannot be read"):
         read_page(path)
+
+
+def test_a_page_nested_without_end_is_refused_or_read(tmp_path: Path) -> None:
+    for deep in (*range(800, 1000, 10), 10**5):
+        nested = "[" * deep + "]" * deep
+        (tmp_path / "a.html").write_text(f'Plotly.newPlot("a", [{{"y": {nested}}}], {{}})')
+        try:
+            assert read_page(tmp_path / "a.html")["layout"] == {}
+        except UserError as error:
+            assert "is no page with a figure of ours" in str(error)

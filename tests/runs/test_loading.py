@@ -1,6 +1,7 @@
 """Opening models and checkpoints: what is whole opens, what is not says so, and nothing is ever executed."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 import yaml
 
 from src.runs import load_model
-from src.runs.loading import check_state, portable, read_checkpoint, save_model
+from src.runs.loading import check_state, checkpoint_model, portable, read_checkpoint, save_model
+from src.utils.build import build
 from src.utils.errors import UserError
 
 
@@ -22,10 +24,19 @@ class Payload:
         return Path.touch, (self.file,)
 
 
+@pytest.fixture(scope="module")
+def model(tiny_config, tmp_path_factory) -> Path:
+    """A model's directory, which tests must not change."""
+    config = tiny_config()
+    directory = tmp_path_factory.mktemp("saved") / "model"
+    save_model(build(config), portable(config), directory)
+    return directory
+
+
 @pytest.fixture
-def saved(tiny_vae, tiny_config, tmp_path) -> Path:
+def saved(model, tmp_path) -> Path:
     """A run's directory with a model in it."""
-    save_model(tiny_vae(), portable(tiny_config()), tmp_path / "model")
+    shutil.copytree(model, tmp_path / "model")
     return tmp_path
 
 
@@ -111,6 +122,10 @@ def test_yaml_that_would_construct_objects_is_refused(saved):
     [
         (b"[1, 2", "is not plain YAML"),
         (b"\xff\xfe\x00", "is not plain YAML"),
+        (b"when: 2020-13-45", "is not plain YAML: month"),
+        (b"a: " + b"[" * 3000 + b"]" * 3000, "is not plain YAML"),
+        (b"a: &a\n  b: *a", "is refused: it holds aliases"),
+        (b"null: 1", "is refused: it holds aliases, or keys that are no names"),
         (b"a: 1", "describes no model: it has no _target_"),
         (b"", "describes no model: it has no _target_"),
         (b"_target_: src.models.draw.Draw\n_partial_: true", "describes no model"),
@@ -118,6 +133,7 @@ def test_yaml_that_would_construct_objects_is_refused(saved):
             b"_target_: src.models.objectives.ELBO\nbta: 1",
             "'bta' is not a setting of src.models.objectives.ELBO; nearest: 'beta'",
         ),
+        (b"_target_: src.models.objectives.ELBO\nbeta: [x]", "describes cannot be built"),
     ],
 )
 def test_a_config_that_is_no_models_is_named(saved, content, message):
@@ -243,7 +259,21 @@ def test_a_pickle_payload_is_not_opened(tmp_path, kind):
     assert not sentinel.exists()
 
 
-def test_a_file_of_tensors_is_no_checkpoint(tmp_path):
-    torch.save({"weights": torch.zeros(2)}, tmp_path / "w.ckpt")
+@pytest.mark.parametrize(
+    "content", [{"weights": torch.zeros(2)}, {"state_dict": [1]}, {"state_dict": {1: 2}}]
+)
+def test_a_file_of_something_else_is_no_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "w.ckpt")
     with pytest.raises(UserError, match="is no training checkpoint: it has no state_dict"):
         read_checkpoint(tmp_path / "w.ckpt")
+
+
+def test_a_checkpoint_of_plain_values_is_no_model(tiny_config, tmp_path):
+    config = tiny_config()
+    state = dict.fromkeys(build(config).state_dict(), "x")
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": state}, tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match="is no tensor there"):
+        checkpoint_model(tmp_path, config)
+    with pytest.raises(UserError, match="describes no model"):
+        checkpoint_model(tmp_path, {"dim": 3})

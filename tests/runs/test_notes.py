@@ -62,3 +62,9 @@ def test_known_tags_are_those_of_all_runs(run: Run, tmp_path: Path) -> None:
     assert known_tags([run, other]) == ["a", "new", "x"]
     (run.path / "notes.json").write_text("{")
     assert known_tags([run, other]) == ["a", "x"]
+
+
+def test_a_run_that_is_not_ours_to_write_into_is_told(run: Run) -> None:
+    (run.path / "notes.json").mkdir()
+    with pytest.raises(UserError, match="cannot be written into: Is a directory"):
+        write_notes(run, [], "x")

@@ -15,6 +15,7 @@ import pytest
 
 from src.runs import queue, read_run, runner
 from src.runs.queue import FAILED, FINISHED, RUNNING, WAITING, Job, enqueue, jobs
+from src.runs.queue_files import job_file, runner_lock
 from src.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -24,12 +25,12 @@ import json, os, socket, sys, time, psutil
 from pathlib import Path
 run, wait, status = Path(sys.argv[1]), *(sys.argv[2:] + ["", ""])[:2]
 run.mkdir(parents=True, exist_ok=True)
-with open(run / "starts", "a") as starts:
-    starts.write(f"{time.time()}\\n")
 me = psutil.Process()
 info = {"state": "running", "host": socket.gethostname(), "pid": me.pid}
 info |= {"pid_started": me.create_time(), "started": time.time()}
 (run / "run.json").write_text(json.dumps(info))
+with open(run / "starts", "a") as starts:
+    starts.write(f"{time.time()}\\n")
 print("at work", flush=True)
 while wait and not Path(wait).exists():
     time.sleep(0.02)
@@ -198,6 +199,48 @@ def test_a_job_that_is_added_when_the_runner_has_looked_for_the_last_time_is_not
     assert state_of(logs, late[0]) == FINISHED
 
 
+def test_who_only_looks_for_a_runner_keeps_nobody_from_starting_one(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every window looks every few seconds, and holds the lock meanwhile."""
+    add(logs, "a")
+    started: list[object] = []
+    monkeypatch.undo()
+    monkeypatch.setattr(queue.subprocess, "Popen", lambda *args, **more: started.append(args))
+    looks = threading.Event()
+
+    def look() -> None:
+        with runner_lock(logs):
+            looks.set()
+            time.sleep(0.1)
+
+    threading.Thread(target=look).start()
+    looks.wait()
+    assert queue.has_runner(logs)  # so it seems
+    queue.ensure_runner(logs)
+    assert len(started) == 1
+    with runner_lock(logs):
+        queue.ensure_runner(logs)
+    assert len(started) == 1
+
+
+def test_what_is_forgotten_meanwhile_stays_so(logs: Path) -> None:
+    """Between two looks of a runner a window may see the end of a job first, or cancel one, and forget it."""
+    job = add(logs, "a")
+    job_file(logs, job.id).unlink()
+    assert runner._start(logs, job.id) is None
+    runner._note_end(logs, Job(job.id, [], RUNNING, pid=1, pid_started=1.0), {})
+    assert not jobs(logs)
+
+
+def test_a_queue_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".queue").write_text("no folder")
+    for act in (lambda: enqueue(tmp_path, []), lambda: queue.set_slots(tmp_path, 2)):
+        with pytest.raises(UserError, match="queue cannot be written into"):
+            act()
+    assert jobs(tmp_path) == []
+
+
 def test_a_process_that_is_not_on_record_never_begins(logs: Path) -> None:
     """A runner that dies between starting a process and writing it down leaves nothing behind that runs."""
     child = runner._hold(logs, add(logs, "a"))
@@ -263,7 +306,19 @@ def test_what_is_no_job_is_refused(logs: Path, name: str) -> None:
             act(logs, name)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"id": "x"}', '{"id": "bad", "arguments": 3}'])
+def told(**fields: object) -> str:
+    return json.dumps({"id": "bad", "arguments": [], "state": RUNNING} | fields)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", '{"id": "x"}', '{"id": "bad", "arguments": 3}', "[" * 10**5),
+        *(told(pid=pid) for pid in (-4, 1.5, 10**400)),
+        *(told(status="x"), told(error=[1]), told(started=1e300), told(pid_started=float("nan"))),
+    ],
+    ids=lambda content: content[-40:],
+)
 def test_a_damaged_job_is_a_failed_one_and_hides_no_other(logs: Path, content: str) -> None:
     good = add(logs, "a")
     (logs / ".queue" / "bad.json").write_text(content)
@@ -275,7 +330,10 @@ def test_a_damaged_job_is_a_failed_one_and_hides_no_other(logs: Path, content: s
 
 @pytest.mark.parametrize(
     "argument",
-    ["paths.log_dir=/tmp", "hydra.run.dir=x", "+hydra.searchpath=[file:///x]", "--config-dir=/x"],
+    [
+        *("paths.log_dir=/tmp", "hydra.run.dir=x", "+hydra.searchpath=[file:///x]"),
+        *("--config-dir=/x", "-cd=/x", "paths={log_dir: /x}", "hydra.run={dir: /x}", "name=../x"),
+    ],
 )
 def test_a_job_cannot_say_where_its_runs_lie(logs: Path, argument: str) -> None:
     with pytest.raises(UserError, match="leave .* out"):

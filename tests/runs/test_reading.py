@@ -74,7 +74,18 @@ def test_a_run_elsewhere_is_judged_by_its_silence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"pid": None}, {"pid": "many"}, {"pid": -4}, {"pid_started": None}]
+    "fields",
+    [
+        {"pid": None},
+        {"pid": "many"},
+        {"pid": -4},
+        {"pid": float("inf")},
+        {"pid": 10**400},
+        {"pid_started": None},
+        {"pid_started": 10**400},
+        {"host": "node17", "updated": 10**400},
+        {"host": "node17", "updated": float("nan")},
+    ],
 )
 def test_a_strangers_nonsense_is_a_dead_run(tmp_path, fields):
     assert read_run(run(tmp_path, **fields)).state == "dead"
@@ -107,7 +118,9 @@ def test_runs_are_listed_newest_first_wherever_they_lie(tmp_path):
     assert list_runs(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize("content", [b"{half", b"", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"{half", b"", b"[1]", b"\xff\xfe", b"[" * 10**5, b"1" * 5000], ids=len
+)
 def test_a_damaged_run_is_named_and_hides_no_other(tmp_path, content, capsys):
     run(tmp_path / "good", state="finished", started=1)
     (tmp_path / "bad").mkdir()
@@ -191,3 +204,15 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
         list(read_run(tmp_path).metrics())
     with pytest.raises(UserError, match="results.json cannot be read: Is a directory"):
         _ = read_run(tmp_path).results
+
+
+def test_what_no_browser_can_be_sent_is_not_read(tmp_path):
+    run(tmp_path / "a", state="failed", error="\ud800 and \U0001f600", started=float("nan"))
+    run(tmp_path / "b", state="finished", started=5)
+    run(tmp_path / os.fsdecode(b"\xff"), state="finished")
+    found = {one.path.name: one.info for one in list_runs(tmp_path)}
+    assert [*found] == ["b", "a"]
+    assert found["a"]["error"] == "? and \U0001f600"
+    lines = '{"metrics": {"train/\\ud800": 1}}\n' + "[" * 10**5 + "\n" + "1" * 5000 + "\n"
+    (tmp_path / "a" / "metrics.jsonl").write_text(lines)
+    assert list(read_run(tmp_path / "a").metrics()) == [{"metrics": {"train/?": 1}}]

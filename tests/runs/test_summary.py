@@ -101,6 +101,7 @@ def test_of_a_long_log_the_ends_and_the_shape_are_kept_and_little_is_read(tmp_pa
         {"progress": {"epoch": None, "fraction": "all", "step": 1.5}, "tags": [1, None]},
         {"progress": {"fraction": 1e9}, "started": 1e300, "updated": -1e300, "device": {"a": 1}},
         {"optimized": {"loss": "much"}, "error": ["a", "b"]},
+        {"optimized": {"loss": 10**400}, "progress": {"fraction": 10**400}, "started": 10**400},
     ],
 )
 def test_what_a_stranger_s_run_does_not_tell_is_empty(tmp_path: Path, info: dict) -> None:
@@ -141,7 +142,15 @@ def test_results_stand_beside_their_baselines(tmp_path: Path) -> None:
     assert result_rows(run) == []
 
 
-@pytest.mark.parametrize("metrics", [[1], {"a": 1}, {"a": {"value": 1}}, "x"])
+def of(value: Any, base: Any) -> dict[str, Any]:
+    return {"a": {"value": value, "unit": "1", "baselines": {"mean": base}}}
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [[1], {"a": 1}, {"a": {"value": 1}}, "x", of("much", 1), of(1, [2]), of(10**400, 1)],
+    ids=lambda metrics: str(metrics)[:30],
+)
 def test_results_that_are_none_are_refused(tmp_path: Path, metrics: Any) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"metrics": metrics}))
     with pytest.raises(UserError, match="holds no metrics"):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 # Told apart by people who see no red or no green (Okabe & Ito 2008), and readable on light and dark.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6bb1", "#7f7f7f")
-# Points of a line that are drawn.
-DRAWN = 400
+# Points of a line that are drawn, and up to how many each has a mark: one alone has no line.
+DRAWN, MARKED = 400, 20
 
 
 def curve_chart(
@@ -44,7 +44,8 @@ def curve_chart(
             }
             name = escape(f"{group}, {stage}" if len(stages) > 1 else group)
             steps, values = [p["step"] for p in own], [p["value"] for p in own]
-            _add_line(figure, steps, values, name, {"line": style, "mode": "lines"})
+            mode = "lines+markers" if len(own) <= MARKED else "lines"
+            _add_line(figure, steps, values, name, {"line": style, "mode": mode})
     figure.update_yaxes(type=scale)
     return figure
 

@@ -15,7 +15,7 @@ th{text-align:left;white-space:nowrap} td{font-variant-numeric:tabular-nums} .go
 img{max-width:100%} figure{margin:1rem 0} figcaption{font-size:.85rem;color:#4b5563}
 """
 # What Markdown would take for more than text; a line between letters it leaves alone.
-MARKS = re.compile(r"([\\`*{}\[\]#!|~<>$]|(?<![^\W_])_|_(?![^\W_]))")
+MARKS = re.compile(r"([\\`*{}\[\]#!|~<>$&]|(?<![^\W_])_|_(?![^\W_]))")
 MARKS_OF_CODE = re.compile(r"[`|\n\r]")
 Tone = Literal["good", "bad"]
 

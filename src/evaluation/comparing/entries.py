@@ -12,8 +12,8 @@ from scipy.stats import t as student
 
 from src.evaluation.units import UNITS
 from src.runs import Run, list_runs
-from src.runs.curves import is_number
 from src.runs.loading import read_plain_config
+from src.runs.reading import is_number
 from src.runs.record import CONFIG_FILE, RESULTS_FILE
 from src.utils.errors import UserError
 

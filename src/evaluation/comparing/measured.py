@@ -37,15 +37,21 @@ def measure(
         tell: is told which part is done.
     """
     sums, totals = EvaluationSums(), dict[str, Tensor]()
-    with isolated_rng(0, run.model.device):
-        for start in range(0, len(x), batch_size):
-            batch = {"x": x[start : start + batch_size].to(run.model.device)}
-            if labels is not None:
-                batch["label"] = labels[start : start + batch_size].to(run.model.device)
+    noise: Tensor | None = None
+    for start in range(0, len(x), batch_size):
+        batch = {"x": x[start : start + batch_size]}
+        if labels is not None:
+            batch["label"] = labels[start : start + batch_size]
+        # Batch by batch, so that other windows, which wait for the random numbers, have their turn in between.
+        with isolated_rng(0):
+            if noise is not None:
+                torch.set_rng_state(noise)
             sums.add(run.model, *run.model.step(batch["x"], run.model.condition_of(batch)))
-            for name, value in batch_sums(run.model, batch, k).items():
-                totals[name] = totals.get(name, torch.zeros_like(value.double())) + value.double()
-            tell(min(1.0, (start + batch_size) / len(x)))
+            found = batch_sums(run.model, batch, k)
+            noise = torch.get_rng_state()
+        for name, value in found.items():
+            totals[name] = totals.get(name, torch.zeros_like(value.double())) + value.double()
+        tell(min(1.0, (start + batch_size) / len(x)))
     means = {name: float(value) for name, value in sums.pop(lambda total: total).items()}
     return means | finish_sums({name: float(total) / len(x) for name, total in totals.items()})
 

@@ -9,7 +9,7 @@ from src.evaluation.comparing.differences import Difference, differences, direct
 from src.evaluation.comparing.document import Table, Tone, markdown_table
 from src.evaluation.comparing.entries import Entry, Interval, grouped, intervals
 from src.evaluation.units import UNITS, unit_of
-from src.runs.curves import is_number
+from src.runs.reading import is_number
 
 # What results.json holds beside the metrics and a table can show, and its unit.
 FACTS = {"parameters": "numbers", "epoch_seconds": "s"}

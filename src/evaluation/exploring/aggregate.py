@@ -56,15 +56,15 @@ def table(codes: Codes, both: Aggregate) -> list[dict[str, float | str | None]]:
         row: dict[str, float | str | None] = {
             "dimension": f"z {d}",
             "KL (nats)": None if codes.kl is None else float(codes.kl[d]),
-            "mean of q(z)": float(mean[d]),
-            "sd of q(z)": float(sd[d]),
+            "mean of q(z) (latent units)": float(mean[d]),
+            "sd of q(z) (latent units)": float(sd[d]),
         }
         if both.p is not None and distance is not None and both.floor is not None:
             row |= {
-                "mean of p(z)": float(both.p[:, d].mean()),
-                "sd of p(z)": float(both.p[:, d].std()),
+                "mean of p(z) (latent units)": float(both.p[:, d].mean()),
+                "sd of p(z) (latent units)": float(both.p[:, d].std()),
                 "W₁(q, p) (latent units)": float(distance[d]),
-                "W₁ of equal densities": float(both.floor[d]),
+                "W₁ of equal densities (latent units)": float(both.floor[d]),
             }
         rows.append(row)
     return rows

@@ -65,6 +65,8 @@ def parsed(text: str, dim: int) -> Tensor:
         raise UserError(
             f"z takes {dim} numbers such as 0.5 -1.2, and this is none: {error}"
         ) from error
-    if len(z) != dim or not bool(z.isfinite().all()):
+    if len(z) != dim:
         raise UserError(f"this model's z has {dim} finite numbers, and {len(z)} were given")
+    if not bool(z.isfinite().all()):
+        raise UserError("this model's z has finite numbers, and one of these is none")
     return z

@@ -35,7 +35,7 @@ class Dimensions:
         order: all of them, the most informative first.
         information: how much each says, in ``unit``; empty where that is not known.
         unit: ``nats`` of KL, or ``latent²`` of variance.
-        active: whether each moves with the data.
+        active: whether the codes' variance in it is above ``ACTIVE_VARIANCE``, latent².
         reach: how far sliders of μ go, and those of z.
         told: how they are sorted, and what has to be known of z before it is moved, in sentences.
     """
@@ -64,9 +64,12 @@ def dimensions(opened: OpenedRun) -> Dimensions:
         z, information, unit, told = _of_data(opened)
     except UserError as error:
         z, information, unit = torch.zeros(0, count), torch.zeros(0), "nats"
-        told = f"Dimensions are in the model's own order: the held-out data are not to be had, {error}."
+        told = (
+            f"Dimensions are in the model's own order, as held-out data cannot sort them: {error}."
+        )
     order = information.argsort(descending=True, stable=True) if len(z) else torch.arange(count)
-    active = z.var(0) > ACTIVE_VARIANCE if len(z) else torch.ones(count, dtype=torch.bool)
+    # A variance takes two.
+    active = z.var(0) > ACTIVE_VARIANCE if len(z) > 1 else torch.ones(count, dtype=torch.bool)
     return Dimensions(
         shape,
         tuple(_names(opened.model.latent, shape)),
@@ -86,7 +89,7 @@ def _of_data(opened: OpenedRun) -> tuple[Tensor, Tensor, str, str]:
     z, _, kl = encoded(opened.model, x, c=given)
     information, unit = informative(z.flatten(1), kl)
     if not bool(information.isfinite().all()):
-        raise UserError("whose codes are not finite")
+        raise UserError("codes of this model are NaN or infinite: its training has diverged")
     if kl is not None:
         return (
             z.flatten(1),

@@ -19,8 +19,6 @@ from src.models.distributions import Delta, UnitNormal
 from src.utils.errors import UserError
 from src.utils.seeding import isolated_rng
 
-# Draws from a prior use the random state that all windows share.
-
 
 def samples(opened: OpenedRun) -> int:
     """How many held-out samples there are to start from; 0 where the data are not to be had."""
@@ -144,9 +142,8 @@ def _spread(q: Distribution) -> tuple[Tensor, str]:
     if isinstance(q, Independent | Delta):
         return q.stddev[0], ""
     if isinstance(q, MultivariateNormal):
-        return q.stddev[
-            0
-        ], "σ is the posterior's in each dimension by itself; its correlations are left out."
+        told = "σ is the posterior's in each dimension by itself; its correlations are left out."
+        return q.stddev[0], told
     return torch.zeros_like(q.mean[0]), (
         "This posterior has no σ in each dimension: μ is where its centre lies, and σ is set to 0."
     )
@@ -191,7 +188,7 @@ def answer(
     if action == "randomise":
         sliders = sliders.randomised()
     if action == "sample":
-        if not isinstance(row, int):
+        if not isinstance(row, int) or isinstance(row, bool):
             raise UserError("the number of a held-out sample must be a whole one")
         sample = of_sample(opened, row, sliders)
         sliders = sample.sliders

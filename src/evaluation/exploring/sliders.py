@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from math import isfinite
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,7 +10,7 @@ from src.utils.errors import UserError
 
 Mode = Literal["normal", "standard", "prior", "exact"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-# Numbers farther from 0 are refused, and seeds from here on.
+# Numbers farther from 0 are refused, and seeds and classes from here on.
 LARGEST, SEEDS = 1e4, 2**31
 # The noise of z and a new μ come from the same seed and must not be the same numbers.
 NOISE, CENTRES = 0, 1
@@ -65,8 +64,10 @@ class Sliders:
             raise UserError("σ cannot be negative")
         if not _whole(found.seed) or not 0 <= found.seed < SEEDS:
             raise UserError(f"seed {found.seed!r} is not a whole number from 0 to {SEEDS - 1}")
-        if not _whole(found.label) or not isinstance(found.fixed, bool):
-            raise UserError("the class must be a whole number, and 'fixed' true or false")
+        if not _whole(found.label) or not -1 <= found.label < SEEDS:
+            raise UserError(f"class {found.label!r} is not a whole number from -1, unknown, on")
+        if not isinstance(found.fixed, bool):
+            raise UserError("'fixed' must be true or false")
         return replace(found, mu=mu, sigma=sigma, z=z)
 
     def as_json(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def _numbers(values: Any, name: str, count: int) -> tuple[float, ...]:
         raise UserError(f"{name} must be {count} numbers, one a dimension")
     for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not isfinite(value) or abs(value) > LARGEST:
+        if not number or not abs(value) <= LARGEST:  # nor NaN
             raise UserError(f"{name} must be numbers between {-LARGEST:g} and {LARGEST:g}")
     return tuple(float(value) for value in values)
 

@@ -58,9 +58,7 @@ class LatentSpace:
     @property
     def classes(self) -> int | None:
         """How many the model can be conditioned on; None for an unconditional one."""
-        if self.latent.condition_key is None:
-            return None
-        return self.latent.condition.table.num_embeddings - 1
+        return self.opened.classes
 
     @property
     def metric(self) -> Any:
@@ -130,10 +128,16 @@ class LatentSpace:
 
     @torch.no_grad()
     def codes(self, count: int) -> Codes:
-        """Codes of at most ``count`` samples spread over the test split."""
+        """Codes of at most ``count`` samples spread over the test split.
+
+        Raises:
+            UserError: the data are not on this machine, or the model makes NaN of them.
+        """
         x, labels, rows = self.opened.held_out(count)
         given = labels if self.classes is not None else None
         z, _, kl = encoded(self.opened.model, x, c=given)
+        if not bool(z.isfinite().all()):
+            raise UserError("codes of this model are NaN or infinite: its training has diverged")
         if self.per_frame:
             kl = None if kl is None else kl.view(z.shape[1:])[self.frame]
             z = z[:, self.frame]

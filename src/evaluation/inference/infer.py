@@ -70,13 +70,6 @@ def has_energy(run: OpenedRun) -> bool:
     return bool(run.model.latent.has_bound)
 
 
-def classes(run: OpenedRun) -> int | None:
-    """How many classes the model's condition can have; None for a model without one."""
-    if run.model.latent.condition_key is None:
-        return None
-    return int(run.model.latent.condition.table.num_embeddings) - 1
-
-
 @torch.no_grad()
 def infer(
     run: OpenedRun, x: Tensor, c: Tensor | None = None, calibrated: Energy | None = None
@@ -190,8 +183,9 @@ def calibrated(run: OpenedRun) -> Yardstick | None:
     if run.weights.name != WEIGHTS or not (run.weights.parent / CALIBRATION).exists():
         return None
     found = energy_of(run.model, run.path)
-    count = f"{found.calibration['count']:,}" if "count" in found.calibration else "the"
-    return Yardstick(f"{count} training samples on which the run was calibrated", found)
+    count = found.calibration.get("count")
+    told = f"{count:,}" if isinstance(count, int) else "the"
+    return Yardstick(f"{told} training samples on which the run was calibrated", found)
 
 
 @torch.no_grad()
@@ -207,7 +201,7 @@ def held_out(run: OpenedRun, known: bool = True, split: str = "test") -> Yardsti
     count = max(2, min(COMPARED_ROWS, COMPARED // prod(run.model.shape)))
     x, labels, _ = run.held_out(count, split)
     c = None
-    if classes(run) is not None:
+    if run.classes is not None:
         c = labels if known and labels is not None else torch.full((len(x),), -1)
     pieces = slices(len(x), run.model.shape)
     found = [

@@ -158,7 +158,8 @@ def _film(path: Path, frames: int) -> np.ndarray:
     """The first frames of an animation, and one more that tells whether any is left out: (n, 3, H, W) uint8."""
     from PIL import ImageSequence
 
-    with opened_picture(path, ("GIF",), PIXELS) as opened:
+    largest = min(PIXELS, LARGEST // (3 * (frames + 1)))
+    with opened_picture(path, ("GIF",), largest) as opened:
         first = islice(ImageSequence.Iterator(opened), frames + 1)
         return np.stack([np.asarray(one.convert("RGB")).transpose(2, 0, 1) for one in first])
 

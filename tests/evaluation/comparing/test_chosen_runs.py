@@ -14,6 +14,7 @@ from scipy import stats
 from src.evaluation.comparing.chosen_runs import Chosen, choose, config_differences
 from src.evaluation.comparing.differences import differences, judged, scores, trades
 from src.evaluation.comparing.entries import Interval, intervals
+from src.evaluation.comparing.run_report import trade_parts
 from src.runs import Run, read_run
 
 METRICS = {"mse": 0.1, "kl": 5.0, "psnr": 10.0, "nll": 3.0}
@@ -103,8 +104,9 @@ def test_a_damaged_run_hides_no_other(tmp_path: Path, content: str) -> None:
     (tmp_path / "b" / "results.json").write_text(content)
     make(tmp_path, "c", 2)
     (tmp_path / "c" / "config.yaml").write_text("a: [")
+    make(tmp_path, "d", 3, data={1: 2, "b": [3]})  # names that cannot be sorted with others
     found = chosen(tmp_path)
-    assert [entry.run.path.name for entry in found.entries] == ["a"] and len(found.remarks) == 2
+    assert [entry.run.path.name for entry in found.entries] == ["a"] and len(found.remarks) == 3
 
 
 def test_metrics_measured_in_another_way_are_hidden(tmp_path: Path) -> None:
@@ -173,6 +175,9 @@ def test_rates_and_distortions_are_the_tested_ones(tmp_path: Path) -> None:
     points = trades(intervals(found.entries), found.entries, "mse")
     told = [(t.model, t.rate.centre, t.distortion.centre) for t in points.values()]
     assert told == [("vae", 3.0, 0.5), ("vae", 1.0, 0.7)]
+    assert trade_parts(found, ["mse"])[0].caption.endswith("lower and further left is better.")
+    found.unjudged = {"mse"}
+    assert trade_parts(found, ["mse"])[0].caption.endswith("none is better than another.")
 
 
 def test_settings_that_differ_are_told_without_places(tmp_path: Path) -> None:

@@ -117,12 +117,14 @@ def test_many_models_get_a_row_each_with_facts_and_baselines_below(tmp_path):
     for model, mse in (("vae", 0.1), ("ae", 0.05)):
         write_run(tmp_path, model, 0, mse)
         file = tmp_path / f"{model}_0" / "results.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"parameters": 7_000_000}))
-    lines = by_model(finished_runs([tmp_path]), ["mse", "parameters", "nll"]).splitlines()
-    assert lines[0] == "| model | `mse` | `parameters` | `nll` |"
+        facts = {"parameters": 7_000_000, "epoch_seconds": [1.0] if model == "ae" else 2.0}
+        file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+    names = ["mse", "parameters", "epoch_seconds"]
+    lines = by_model(finished_runs([tmp_path]), names).splitlines()
+    assert lines[0] == "| model | `mse` | `parameters` | `epoch_seconds` |"
     assert lines[2:] == [
-        "| `ae` | 0.05 | 7000000 |  |",
-        "| `vae` | 0.1 | 7000000 |  |",
+        "| `ae` | 0.05 | 7000000 |  |",  # a list is no time
+        "| `vae` | 0.1 | 7000000 | 2 |",
         "| *mean image* | 0.5 |  |  |",
     ]
 

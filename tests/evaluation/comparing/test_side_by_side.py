@@ -82,12 +82,14 @@ def test_the_error_beside_a_row_is_that_of_the_row(open_tiny: Any) -> None:
         figure.canvas.draw()  # a formula would not be drawn
 
 
-def test_a_model_without_a_prior_draws_nothing_and_says_so(open_tiny: Any) -> None:
+def test_what_draws_nothing_or_takes_other_samples_says_so(open_tiny: Any) -> None:
     run, ae = open_tiny(), open_tiny("autoencoder")
-    shown = side_by_side({"vae": run, "ae": ae}, 1)
-    assert [label for label, _ in shown.samples] == [
-        "vae"
-    ] and "ae draws no samples" in shown.remarks[0]
+    shown = side_by_side({"vae": run, "ae": ae, "hands": open_tiny("hands")}, 1)
+    assert [label for label, _ in shown.samples] == ["vae"]
+    assert [label.partition("\n")[0] for label, _ in shown.reconstructions[1:]] == ["vae", "ae"]
+    other, without = shown.remarks
+    assert "ae draws no samples" in without
+    assert other.startswith("hands is left out: its samples are of the shape [30, 3]")
 
 
 def test_what_is_measured_is_what_the_model_says(open_tiny: Any) -> None:
@@ -118,6 +120,15 @@ def test_all_are_measured_on_the_first_ones_data(open_tiny: Any) -> None:
     words, *_, table = measured_now(runs, 30, 2)
     assert "30 samples" in words.words
     assert ["mse", "intensity²", *(f"{found[n]['mse']:.4g}" for n in "ab")] in table.rows
+
+
+def test_where_no_model_fits_the_data_it_is_told_why(
+    open_tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_tiny("conditional")
+    monkeypatch.setattr(run.data, "labels", lambda split: None)
+    with pytest.raises(UserError, match="a is left out: it is conditioned on labels"):
+        measured_now({"a": run}, 10, 1)
 
 
 def test_numbers_without_a_picture_are_told(open_tiny: Any) -> None:

@@ -1,6 +1,7 @@
 """What the sliders of the latent explorer give: z, and pictures of it."""
 
 import base64
+import copy
 import io
 import re
 from collections.abc import Callable
@@ -95,6 +96,18 @@ def test_without_its_data_a_model_can_still_be_moved(opened: Open) -> None:
     assert not found.information
     assert "own order" in found.told[0]
     assert answer(run, found.shape, Sliders.start(4)).x.shape == (1, 8, 8)
+
+
+def test_a_diverged_model_is_told_as_such(opened: Open) -> None:
+    run = opened("model=vae")
+    diverged = replace(run, model=copy.deepcopy(run.model))
+    for weight in diverged.model.parameters():
+        weight.data.fill_(torch.nan)
+    found = dimensions(diverged)
+    assert "diverged" in found.told[0]
+    assert not found.information
+    with pytest.raises(UserError, match="not finite"):
+        answer(diverged, found.shape, Sliders.start(4))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_an_address_is_short() -> None:
         ({"seed": "-1"}, "seed"),
         ({"seed": "one"}, "seed must be a whole number"),
         ({"fixed": "perhaps"}, "'fixed'"),
+        ({"label": "9" * 30}, "class 9+ is not"),
+        ({"label": "-2"}, "class -2 is not"),
     ],
 )
 def test_what_an_address_may_not_say(said: dict[str, str], message: str) -> None:
@@ -53,7 +55,11 @@ def test_what_an_address_may_not_say(said: dict[str, str], message: str) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [{"mu": [1, 2]}, {"mu": "abc"}, {"mu": [1, 2, None]}, {"seed": True}, {"label": 1.5}]
+    "content",
+    [
+        *({"mu": [1, 2]}, {"mu": "abc"}, {"mu": [1, 2, None]}, {"mu": [1, 2, 10**400]}),
+        *({"seed": True}, {"label": 1.5}),
+    ],
 )
 def test_what_a_browser_may_not_send(content: dict[str, object]) -> None:
     with pytest.raises(UserError):

@@ -149,3 +149,11 @@ def test_a_row_that_is_not_there_is_refused(model_of):
     for row in (-1, ROWS):
         with pytest.raises(UserError, match=f"0 to {ROWS - 1}"):
             LatentSpace(space.opened).code_of(row) if row else space.sample(row)
+
+
+def test_codes_that_are_no_numbers_are_told(tiny_vae):
+    model = tiny_vae("model=vae")
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match="NaN or infinite"):
+        space_of(model).codes(ROWS)

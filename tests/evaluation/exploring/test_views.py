@@ -81,7 +81,7 @@ def test_the_aggregate_posterior_is_drawn_from_the_posteriors_and_compared_with_
     assert [row["dimension"] for row in rows] == [f"z {d}" for d in codes.order]
     first = codes.order[0]
     assert rows[0]["KL (nats)"] == pytest.approx(float(codes.kl[first]))
-    assert rows[0]["mean of q(z)"] == pytest.approx(float(both.q[:, first].mean()))
+    assert rows[0]["mean of q(z) (latent units)"] == pytest.approx(float(both.q[:, first].mean()))
     assert rows[0]["W₁(q, p) (latent units)"] == pytest.approx(float(both.distance[first]))
     assert torch.equal(both.normal, torch.stack([torch.zeros(4), torch.ones(4)]))
 
@@ -90,7 +90,7 @@ def test_without_a_prior_the_aggregate_posterior_stands_alone(model_of):
     space = space_of(model_of("model=rae_l2"))
     both = aggregate.aggregate(space, space.codes(ROWS), seed=0)
     assert both.p is None and both.distance is None
-    assert "mean of p(z)" not in aggregate.table(space.codes(ROWS), both)[0]
+    assert "mean of p(z) (latent units)" not in aggregate.table(space.codes(ROWS), both)[0]
     assert len(latent_plots.pair(both, (0, 1)).data) == 1
 
 

@@ -19,7 +19,6 @@ from src.evaluation.inference.fitting import Expected
 from src.evaluation.inference.infer import (
     Yardstick,
     calibrated,
-    classes,
     drawn,
     expected,
     has_energy,
@@ -178,8 +177,8 @@ def test_held_out_energies_are_those_of_the_split(opened_run: Opener) -> None:
 
 def test_a_class_changes_what_a_conditional_model_says(opened_run: Opener) -> None:
     run = opened_run("model=conditional_vae")
-    assert classes(run) == 10
-    assert classes(opened_run("model=vae")) is None
+    assert run.classes == 10
+    assert opened_run("model=vae").classes is None
     x = torch.rand(1, *run.model.shape)
     one, other, unknown = (infer(run, x, torch.tensor([c])).numbers["mse"] for c in (1, 2, -1))
     assert len({float(one), float(other), float(unknown)}) == 3

@@ -230,6 +230,9 @@ def test_too_many_pixels_or_samples_are_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(uploads, "PIXELS", 10_000)
     with pytest.raises(UserError, match="has 200×100 pixels"):
         read("a.png", picture(200, 100), COLOUR)
+    monkeypatch.setattr(uploads, "LARGEST", 5 * 3 * 100)  # five frames of 100 pixels
+    with pytest.raises(UserError, match="a.gif has 16×16 pixels"):
+        read("a.gif", gif(2), FILM)
     monkeypatch.setattr(fitting, "MOST", 3)
     with pytest.raises(UserError, match="a.npy: 4 samples are too many"):
         read("a.npy", npy(np.ones((4, 5))), ROW)
