@@ -83,13 +83,14 @@ def release(job: str) -> None:
     """Let a requeued job start, which SLURM would hold for two minutes, counted anew once it has left its nodes."""
 
     def started() -> bool:
-        time.sleep(0.3)
         if state(job) == "PENDING":
             slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
-        return state(job) == "RUNNING"
+            # Its scheduler looks at a job some seconds after a change, and each change makes it wait again.
+            time.sleep(4)
+        return state(job) != "PENDING"
 
     wait_for(lambda: state(job) == "PENDING")
-    wait_for(started)
+    wait_for(started, seconds=150)
 
 
 def info(run: Path) -> dict:
