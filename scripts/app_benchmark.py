@@ -56,7 +56,11 @@ def table(starts: int = 3, moves: int = 200, kept: int = 1000, every: int = 250)
             rows = [["import of all pages, without torch", seconds(importing(starts)), ""]]
             first = median(first_page(app, chromium) for _ in range(starts))
             rows.append(
-                ["start of the server until its first page is there", seconds(first), "< 3 s"]
+                [
+                    "from the server's start to the table of runs",
+                    seconds(first),
+                    target(first, 3, "s"),
+                ]
             )
             rows += [[*row, ""] for row in opening(app, chromium)]
             page = chromium.new_page()
@@ -71,6 +75,11 @@ def table(starts: int = 3, moves: int = 200, kept: int = 1000, every: int = 250)
 def seconds(number: float) -> str:
     """As a cell."""
     return f"{number:.2f} s"
+
+
+def target(measured: float, most: float, unit: str) -> str:
+    """What is aimed at, and whether it is missed."""
+    return f"< {most} {unit}" + (", missed" if measured >= most else "")
 
 
 def trained(folder: Path) -> None:
@@ -97,13 +106,15 @@ def timed_process(command: list[str]) -> float:
 
 
 def first_page(app: App, chromium: Browser) -> float:
-    """Seconds from the start of the server to the first page in a browser that was open before."""
+    """Seconds from the start of the server until a browser that was open before shows the table of runs."""
     app.kill()
     page = chromium.new_page()
     start = time.perf_counter()
     app.start()
-    opened(page, app.url())
+    page.goto(app.url())
+    page.get_by_test_id("stDataFrame").first.wait_for()
     passed = time.perf_counter() - start
+    settled(page)
     page.context.close()
     return passed
 
@@ -137,7 +148,11 @@ def moving(page: Page, app: App, moves: int, kept: int, every: int) -> list[list
     memory = memory_over_moves(page, app.pid, kept, every)
     across = ", ".join(f"{one:.0f}" for one in memory)
     return [
-        [f"slider to picture, median of {moves}", f"{median(found):.0f} ms", "< 150 ms"],
+        [
+            f"slider to picture, median of {moves}",
+            f"{median(found):.0f} ms",
+            target(median(found), 150, "ms"),
+        ],
         [f"slider to picture, 9 of 10 of {moves}", f"{late:.0f} ms", ""],
         [f"the server's memory, every {every} of {kept} moves", f"{across} MB", "flat"],
     ]

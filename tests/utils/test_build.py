@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 
+import src.models.vae  # noqa: F401  # before the traps are set: what it imports uses eval
 from src.models.posteriors import DiagonalGaussian
 from src.models.priors import StandardNormal
 from src.utils import build as module
