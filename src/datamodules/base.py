@@ -24,6 +24,7 @@ class ArrayDataModule(LightningDataModule):
     Attributes:
         background: (C, H, W), what most training frames show, where the data has one: see ``RecordingsDataModule``.
         baseline_components: sizes of the linear codes that a test is compared with, beside the model's own size.
+        may_record: whether data that are recorded at their first use may be recorded; else missing ones are an error.
 
     Args:
         name: used in messages.
@@ -41,6 +42,7 @@ class ArrayDataModule(LightningDataModule):
     # What uint8 storage is divided by: 255 for pictures, 16 for scikit-learn's digits.
     divisor = 255.0
     baseline_components: tuple[int, ...] = ()
+    may_record = True
 
     def __init__(
         self,

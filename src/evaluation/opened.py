@@ -68,6 +68,8 @@ class OpenedRun:
             raise UserError(f"{self.path / CONFIG_FILE} describes no data: data has no _target_")
         with sound(f"{self.path / CONFIG_FILE}"):
             found = build(config, allowed=("src.datamodules.",))
+            # Looking at a run plays no games, least of all where a stranger's config says.
+            found.may_record = False
             found.setup()
         if [*found.shape] != [*self.model.shape]:
             raise UserError(

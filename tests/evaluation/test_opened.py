@@ -39,3 +39,14 @@ def test_data_of_another_shape_than_the_models_are_refused(
         UserError, match=r"of the shape \[1, 8, 8\], and its model takes \[1, 16, 16\]"
     ):
         run.held_out(2)
+
+
+def test_no_games_are_played_to_look_at_a_run(
+    tiny_vae: Any, compose_config: Any, tmp_path: Path
+) -> None:
+    cfg = compose_config("data=atari", "data.episodes=3")
+    data = OmegaConf.to_container(cfg.data, resolve=True) | {"root": str(tmp_path / "games")}
+    run = OpenedRun(Path("run"), tiny_vae(), Path("weights"), {"data": data})
+    with pytest.raises(UserError, match="3 of the 3 episodes of .* are not in .*games"):
+        run.held_out(2)
+    assert not (tmp_path / "games").exists()
