@@ -90,6 +90,8 @@ def release(job: str) -> None:
         return state(job) != "PENDING"
 
     wait_for(lambda: state(job) == "PENDING")
+    # A node takes what was signed in the second of the job's end for the job that it has ended, and fails it.
+    time.sleep(2)
     wait_for(started, seconds=150)
 
 
