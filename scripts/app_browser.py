@@ -36,10 +36,11 @@ class App:
     Args:
         logs: where its runs lie.
         output: a file for what it prints.
+        entry: what Streamlit runs, beside its ``.streamlit``.
     """
 
-    def __init__(self, logs: Path, output: Path) -> None:
-        self.logs, self.output = logs, output
+    def __init__(self, logs: Path, output: Path, entry: Path = ROOT / "app.py") -> None:
+        self.logs, self.output, self.entry = logs, output, entry
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -57,12 +58,13 @@ class App:
         Raises:
             RuntimeError: it ends, or does not answer within ``PATIENCE_S``; none is left behind.
         """
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={self.port}"]
+        command = [sys.executable, "-m", "streamlit", "run", str(self.entry)]
+        command.append(f"--server.port={self.port}")
         begin = time.perf_counter()
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=self.entry.parent,
                 env=os.environ | {"LATENT_LAB_LOGS": str(self.logs), "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
