@@ -52,10 +52,10 @@ def table(starts: int = 3, moves: int = 200, kept: int = 1000, every: int = 250)
     with tempfile.TemporaryDirectory() as temporary, browser() as chromium:
         folder = Path(temporary)
         trained(folder)
-        app = App(folder / "logs", folder / "server.log")
+        app, bare = App(folder / "logs", folder / "server.log"), empty(folder)
         try:
             rows = [["import of all pages, without torch", seconds(importing(starts)), ""]]
-            rows += starting(app, empty(folder), chromium, starts)
+            rows += starting(app, bare, chromium, starts)
             rows += [[*row, ""] for row in opening(app, chromium)]
             page = chromium.new_page()
             page.goto(app.url("explorer"))
@@ -63,6 +63,7 @@ def table(starts: int = 3, moves: int = 200, kept: int = 1000, every: int = 250)
             rows += moving(page, app, moves, kept, every)
         finally:
             app.kill()
+            bare.kill()
     return ["the app", "measured", "target"], rows
 
 

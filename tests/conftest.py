@@ -1,5 +1,6 @@
 """What many tests share: fixed seeds, and small models composed from the real conf/."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,12 @@ from src.utils.main import register_resolvers
 
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = {"out_features": 12, "width": 12, "channels": 8, "max_channels": 12}
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look through all of torch in every test again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

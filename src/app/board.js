@@ -209,7 +209,6 @@ class Board {
   write() {
     const { said } = this;
     for (const input of this.root.querySelectorAll("[name=mode]")) input.checked = input.value === said.mode;
-    this.root.classList.toggle("exact", said.mode === "exact");
     this.find("[data-action=reset]").textContent = said.mode === "exact" ? "Reset to 0" : "Reset to N(0, 1)";
     this.find(".seed").value = said.seed;
     this.find(".fixed").checked = said.fixed;

@@ -60,9 +60,10 @@ def board(run: Run, name: str) -> None:
     with told():
         explored = opened(run)
         key = _key(explored)
-        dims = _dimensions(key, samples(explored), explored)
+        held_out = samples(explored)
+        dims = _dimensions(key, held_out, explored)
         question = _question(key, explored, dims)
-        data = _board(key, explored, dims) | _answered(explored, dims, question, name)
+        data = _board(key, explored, dims, held_out) | _answered(explored, dims, question, name)
         _mount(key=key, data=data, on_asked_change=lambda: None)
 
 
@@ -164,10 +165,9 @@ def _original(explored: "OpenedRun", row: int | None, found: "Answer") -> dict[s
     return asdict(inline(explored, sample.x)) | {"caption": caption, "note": sample.told}
 
 
-def _board(key: str, explored: "OpenedRun", dims: "Dimensions") -> dict[str, Any]:
+def _board(key: str, explored: "OpenedRun", dims: "Dimensions", held_out: int) -> dict[str, Any]:
     """What stays the same while sliders move."""
-    from src.evaluation.exploring.exploration import modes, samples
-    from src.evaluation.exploring.space import LatentSpace
+    from src.evaluation.exploring.exploration import modes
     from src.models.meters import ACTIVE_VARIANCE
 
     rows = [
@@ -188,6 +188,6 @@ def _board(key: str, explored: "OpenedRun", dims: "Dimensions") -> dict[str, Any
         "notes": list(dims.told),
         "reach": list(dims.reach),
         "modes": modes(explored.model),
-        "classes": LatentSpace(explored).classes or 0,
-        "samples": samples(explored),
+        "classes": explored.classes or 0,
+        "samples": held_out,
     }

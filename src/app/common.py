@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from src.runs import Run, list_runs
+from src.runs.loading import WEIGHTS
 from src.utils.errors import UserError
 
 if TYPE_CHECKING:  # torch is imported when a model is opened
@@ -71,12 +72,10 @@ def choose_run(
             why = "has nothing that could be shown here" if asked in runs else "is not here"
             st.warning(f"The run that was chosen, {plain(asked)}, {why}; another one is shown.")
         asked = st.session_state[key] = names[0]
-    if (
-        key not in st.query_params
-    ):  # so that what is shared names this run, and not whichever is the newest then
-        with suppress(
-            StreamlitAPIException
-        ):  # the box itself writes the address from the second time on
+    # So that what is shared names this run, and not whichever is the newest then.
+    if key not in st.query_params:
+        # The box itself writes the address from the second time on.
+        with suppress(StreamlitAPIException):
             st.query_params[key] = asked
     name = st.selectbox("Run", names, index=None, key=key, bind="query-params")
     return None if name is None else runs[name]
@@ -88,16 +87,14 @@ def link(page: str, label: str, **address: str) -> None:
 
 
 def page_at(path: str) -> "Page":
-    """The page of the menu whose address ends in ``path``."""
+    """The page of the menu whose address ends in ``path``; the first one has none."""
     from src.app.shell import pages
 
-    return next(page for page in pages() if path in (page.url_path, page.title.lower()))
+    return next(page for page in pages() if page.url_path == path)
 
 
 def has_weights(run: Run) -> bool:
     """Whether there is anything to open: a portable model, or a checkpoint to take one from."""
-    from src.runs.loading import WEIGHTS
-
     files = [f"model/{WEIGHTS}", "checkpoints/best.ckpt", "checkpoints/last.ckpt"]
     return any((run.path / file).exists() for file in files)
 
@@ -121,7 +118,7 @@ def stamp(path: Path) -> tuple[int, ...]:
     """When the weights of the run at ``path`` were written: what is kept of a model is kept under this."""
     found = []
     for file in (
-        path / "model" / "model.safetensors",
+        path / "model" / WEIGHTS,
         *sorted((path / "checkpoints").glob("*.ckpt")),
     ):
         with suppress(FileNotFoundError):  # a training replaces its checkpoints

@@ -1,20 +1,23 @@
 """Several runs on the same held-out data: numbers, differences, curves, pictures, settings, and a report of it all."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from src.app.common import all_runs, plain, told
-from src.app.document_parts import CHART, show
+from src.app.compare_models import measured_parts, now, pictures, shown_pictures
+from src.app.document_parts import show
 from src.runs import Run
-from src.runs.reading import ALIVE
-from src.runs.record import RESULTS_FILE
+from src.runs.reading import ALIVE, file_stamp
+from src.runs.record import CONFIG_FILE, RESULTS_FILE, RUN_FILE
+from src.utils.charts import CHART
 
 if TYPE_CHECKING:
     from src.evaluation.comparing.chosen_runs import Chosen
 
-VIEWS = ("Numbers", "Curves", "Trade-offs", "Pictures", "Measure now", "Settings", "Report")
+FIRST = "Numbers"  # of the views
+KEPT = 8  # comparisons, for all windows
 # Seconds between two looks at the curves of runs that go on.
 LIVE = 5.0
 
@@ -65,29 +68,40 @@ def _set_runs(names: list[str]) -> None:
 
 
 def _compare(runs: Mapping[str, Run], together: bool) -> None:
-    from src.evaluation.comparing.chosen_runs import choose
-
-    chosen = choose(runs, together)
+    key = tuple((str(run.path), run.state, _stamps(run)) for run in runs.values())
+    chosen = _chosen(key, together, runs)
     if chosen.remarks:
         point = "- " if len(chosen.remarks) > 1 else ""
         words = "\n".join(point + plain(remark) for remark in chosen.remarks)
         st.warning(words, icon=":material/info:")
     if not chosen.readable:
         return
-    view = st.segmented_control(
-        "View", VIEWS, default=VIEWS[0], required=True, key="cmp_view", bind="query-params"
-    )
     views: dict[str, Callable[[Chosen], None]] = {
-        "Numbers": _numbers,
+        FIRST: _numbers,
         "Curves": _curves,
         "Trade-offs": _trade_offs,
-        "Pictures": _pictures,
-        "Measure now": _now,
+        "Pictures": pictures,
+        "Measure now": now,
         "Settings": _settings,
         "Report": _report,
     }
+    view = st.segmented_control(
+        "View", list(views), default=FIRST, required=True, key="cmp_view", bind="query-params"
+    )
     with told():
-        views[view or VIEWS[0]](chosen)
+        views[view or FIRST](chosen)
+
+
+def _stamps(run: Run) -> list[tuple[int, int] | None]:
+    return [file_stamp(run.path / file) for file in (RUN_FILE, CONFIG_FILE, RESULTS_FILE)]
+
+
+@st.cache_data(max_entries=KEPT, show_spinner=False)
+def _chosen(key: tuple[Any, ...], together: bool, _runs: Mapping[str, Run]) -> "Chosen":
+    """Kept until a file changes: reading a run's config takes some 40 ms, which every click would wait for."""
+    from src.evaluation.comparing.chosen_runs import choose
+
+    return choose(_runs, together)
 
 
 def _tested(chosen: "Chosen") -> bool:
@@ -222,20 +236,7 @@ def _settings(chosen: "Chosen") -> None:
     )
 
 
-def _pictures(chosen: "Chosen") -> None:
-    from src.app.compare_models import pictures
-
-    pictures(chosen)
-
-
-def _now(chosen: "Chosen") -> None:
-    from src.app.compare_models import now
-
-    now(chosen)
-
-
 def _report(chosen: "Chosen") -> None:
-    from src.app.compare_models import measured_parts, shown_pictures
     from src.evaluation.comparing.document import as_html, as_markdown
     from src.evaluation.comparing.run_report import report
 

@@ -21,10 +21,10 @@ MEASURED = "cmp_measured"
 
 def pictures(chosen: "Chosen") -> None:
     """Reconstructions and samples of the first seed of every group."""
-    count = st.slider("Rows", 1, 6, 2, key="cmp_rows", bind="query-params")
     from src.evaluation.comparing.document import Picture
     from src.evaluation.comparing.run_report import CAPTIONS
 
+    count = st.slider("Rows", 1, 6, 2, key="cmp_rows", bind="query-params")
     found = shown_pictures(chosen, count)
     show([Picture(png, CAPTIONS[name]) for name, png in found.items()], "cmp_picture")
 
@@ -102,7 +102,7 @@ def _measure(runs: Mapping[str, Run], count: int, k: int) -> tuple[Any, list["Pa
 
 
 def _tell(bar: Any, done: float, name: str) -> None:
-    bar.progress(min(done, 1.0), f"Measuring {plain(name)} …")
+    bar.progress(done, f"Measuring {plain(name)} …")
 
 
 def measured_parts(chosen: "Chosen") -> list["Part"]:

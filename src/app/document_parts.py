@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from src.app.common import plain
+from src.utils.charts import CHART
 
 if TYPE_CHECKING:
     from src.evaluation.comparing.document import Part, Table
 
-# How every chart behaves: nothing is sent anywhere.
-CHART = {"displaylogo": False, "showSendToCloud": False}
 # Rows up to which a table is shown whole.
 WHOLE = 60
 # Behind cells, on a light page and on a dark one.

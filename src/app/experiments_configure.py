@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import streamlit as st
@@ -126,8 +127,13 @@ def _rewrite(change: Callable[[list[str]], list[str]]) -> None:
 def _asked_choices(arguments: Sequence[str]) -> dict[str, str]:
     """What the boxes show of arguments that do not compose, so that a wrong choice can be replaced by any."""
     usual = _composed((), stamp()).choices
-    asked = {key_of(one): one.partition("=")[2] for one in arguments}
+    asked = _given(arguments)
     return {group: asked.get(group) or option for group, option in usual.items()}
+
+
+def _given(arguments: Sequence[str]) -> dict[str, str]:
+    """What the arguments set → to what."""
+    return {key_of(one): one.partition("=")[2] for one in arguments}
 
 
 def _groups(arguments: Sequence[str], choices: dict[str, str]) -> None:
@@ -161,11 +167,8 @@ def _box(group: str, chosen: str) -> None:
         key=key,
         on_change=lambda: _rewrite(partial(with_value, key=group, value=st.session_state[key])),
     )
-    st.caption(plain(_short(offered.get(chosen, Option(chosen, "")).about)))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_ABOUT else f"{text[:LONGEST_ABOUT].rsplit(' ', 1)[0]} …"
+    about = offered.get(chosen, Option(chosen, "")).about
+    st.caption(plain(shorten(about, LONGEST_ABOUT, placeholder=" …")))
 
 
 def _settings(arguments: Sequence[str], settings: Sequence[Setting]) -> None:
@@ -174,7 +177,7 @@ def _settings(arguments: Sequence[str], settings: Sequence[Setting]) -> None:
         "Name or explanation contains", key="ex_search", bind="query-params", type="search"
     )
     changed = right.toggle("Only those given above", key="ex_changed", bind="query-params")
-    given = {key_of(one): one.partition("=")[2] for one in arguments}
+    given = _given(arguments)
     rows = [
         one
         for one in settings

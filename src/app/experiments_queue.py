@@ -10,8 +10,10 @@ import streamlit as st
 from src.app.common import all_runs, logs_root, plain, told
 from src.runs import Run
 from src.runs.queue import (
+    CANCELLED,
     ENDED,
     FAILED,
+    FINISHED,
     MOST_SLOTS,
     RUNNING,
     WAITING,
@@ -37,9 +39,9 @@ ENDED_SHOWN = 10
 COLOURS = {
     WAITING: "gray",
     RUNNING: "blue",
-    "finished": "green",
+    FINISHED: "green",
     FAILED: "red",
-    "cancelled": "gray",
+    CANCELLED: "gray",
 }
 
 

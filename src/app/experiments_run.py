@@ -23,9 +23,8 @@ from src.runs.figures import newest_pictures
 from src.runs.notes import Notes, known_tags, read_notes, write_notes
 from src.runs.queue import ENDED, FAILED, Job, enqueue, jobs
 from src.runs.queue_files import tail
-from src.runs.reading import ALIVE, bytes_of
+from src.runs.reading import ALIVE, bytes_of, file_stamp
 from src.runs.record import CONFIG_FILE, METRICS_FILE
-from src.runs.summary import file_stamp
 from src.utils.arguments import joined
 
 SECONDS = 2
@@ -41,7 +40,7 @@ def follow(runs: dict[str, Run]) -> None:
     run = choose_run(runs)
     if run is None:
         return
-    watched = _is_watched(run)
+    watched = _is_watched(run, jobs(logs_root()))
     st.fragment(_live, run_every=_pace(run) if watched else None)(run.path, watched)
     with told():
         _notes(run, runs)
@@ -53,19 +52,19 @@ def _pace(run: Run) -> int:
     return SECONDS * 5 if written is not None and written[1] > LONG else SECONDS
 
 
-def _is_watched(run: Run) -> bool:
+def _is_watched(run: Run, queued: list[Job]) -> bool:
     """Whether anything about it may change by itself."""
-    job = job_going_on(run, jobs(logs_root()))
+    job = job_going_on(run, queued)
     return run.state in ALIVE or (job is not None and job.state not in ENDED)
 
 
 def _live(path: Path, was_watched: bool) -> None:
     with told():
-        run = read_run(path)
-        if _is_watched(run) != was_watched:
+        run, queued = read_run(path), jobs(logs_root())
+        if _is_watched(run, queued) != was_watched:
             st.rerun()  # how often this is looked at changes
         _state(run)
-        _buttons(run)
+        _buttons(run, queued)
         st.markdown("#### Curves")
         curves_part(run, "ex_terms")
         _pictures(run)
@@ -79,8 +78,7 @@ def _state(run: Run) -> None:
         st.progress(fraction, f"{fraction:.0%} of the steps that it may take")
 
 
-def _buttons(run: Run) -> None:
-    queued = jobs(logs_root())
+def _buttons(run: Run, queued: list[Job]) -> None:
     with st.container(horizontal=True):
         _requests(run)
         goes_on = can_go_on(run, queued)

@@ -3,18 +3,20 @@
 import streamlit as st
 
 from src.app.common import all_runs, choose_run, has_weights, opened, plain, told
+from src.app.explorer_codes import aggregate, embeddings, magnification
+from src.app.explorer_maps import interpolation, slices, traversals
 from src.runs import Run
 from src.runs.reading import ALIVE
 
 LIVE = "Live"
-# The others: what shows them, by name; only the one that is open is computed.
+# The others and what shows them; only the one that is open is computed.
 VIEWS = {
-    "Traversals": "traversals",
-    "Slices": "slices",
-    "Interpolation": "interpolation",
-    "Embeddings": "embeddings",
-    "Prior and posterior": "aggregate",
-    "Geometry": "magnification",
+    "Traversals": traversals,
+    "Slices": slices,
+    "Interpolation": interpolation,
+    "Embeddings": embeddings,
+    "Prior and posterior": aggregate,
+    "Geometry": magnification,
 }
 
 
@@ -52,6 +54,4 @@ def _show(run: Run, name: str, view: str) -> None:
 
         board(run, name)
     else:
-        from src.app import explorer_maps
-
-        getattr(explorer_maps, VIEWS[view])(explored)
+        VIEWS[view](explored)

@@ -5,16 +5,15 @@ from typing import Any
 
 import streamlit as st
 
-from src.app.document_parts import CHART
+from src.utils.charts import CHART
 
 STILL = CHART | {"displayModeBar": False}
 
 
 def chart(figure: Any, key: str, alt: str, on_select: Any = "ignore", **options: Any) -> Any:
     """A plotly figure on the page."""
-    chosen = {"on_select": on_select, "selection_mode": "points"} if on_select != "ignore" else {}
-    options = {"config": CHART, **options}
-    return st.plotly_chart(figure, key=key, alt=alt, **chosen, **options)
+    options = {"config": CHART, "selection_mode": "points", **options}
+    return st.plotly_chart(figure, key=key, alt=alt, on_select=on_select, **options)
 
 
 def clicked(key: str, find: Callable[[dict[str, Any]], Sequence[tuple[str, Any]]]) -> None:

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from src.app.common import weights_of
 from src.app.explorer_charts import STILL, chart, clicked
 from src.app.explorer_settings import (
-    KEPT,
     choose_ends,
     choose_pair,
     codes_of,
     dimension_names,
+    kept,
     number_of,
     settings,
     space_of,
@@ -49,7 +48,7 @@ def embeddings(opened: "OpenedRun") -> None:
         count = choose_count()
         codes = codes_of(space, count)
         name, values = _colours(codes)
-    embedding = _embedded(space, codes, count, method or "PCA")
+    embedding = _embedded(space, count, method or "PCA", _options(method))
     st.caption(f"Posterior means of {len(codes.z)} held-out samples. A click on a point shows it.")
     left, right = st.columns([3, 2])
     with left:
@@ -80,31 +79,26 @@ def _colours(codes: "Codes") -> "tuple[str, Tensor | None]":
     return name, options[name]
 
 
-def _embedded(space: "LatentSpace", codes: "Codes", count: int, method: str) -> "Embedding":
-    given: tuple[tuple[str, Any], ...] = ()
+def _options(method: str | None) -> dict[str, int]:
+    """What the method takes beside the codes."""
     if method == "t-SNE":
         near = st.slider("Perplexity", 2, 100, 30, key="ex_perplexity", bind="query-params")
-        given = (("perplexity", near),)
+        return {"perplexity": near}
     if method == "UMAP":
         with settings():
             near = st.slider("Neighbours", 2, 100, 15, key="ex_neighbours", bind="query-params")
             seed = st.number_input("Seed", 0, 2**31 - 1, key="ex_umap_seed", bind="query-params")
-        given = (("neighbours", near), ("seed", int(seed)))
-    return _embed(weights_of(space.opened), space.frame, count, method, given, codes)
+        return {"neighbours": near, "seed": int(seed)}
+    return {}
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner="Embedding the codes …")
-def _embed(
-    weights: tuple[Any, ...],
-    frame: int,
-    count: int,
-    method: str,
-    settings: tuple[tuple[str, Any], ...],
-    _codes: "Codes",
+@kept("Embedding the codes …")
+def _embedded(
+    space: "LatentSpace", count: int, method: str, options: dict[str, int]
 ) -> "Embedding":
     from src.evaluation.exploring.embeddings import embed
 
-    return embed(_codes.z, method, **dict(settings))
+    return embed(codes_of(space, count).z, method, **options)
 
 
 def _row_of(point: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -151,7 +145,7 @@ def aggregate(opened: "OpenedRun") -> None:
         seed = int(
             st.number_input("Seed of the draws", 0, 10**6, 0, key="ex_seed", bind="query-params")
         )
-    both = _aggregate(weights_of(opened), space.frame, count, seed, space, codes)
+    both = _aggregate(space, count, seed)
     _tell_difference(space, codes, both)
     chart(densities(both, dimension), "ex_densities", f"Densities of z {dimension}", config=STILL)
     if space.dim > 1:
@@ -165,18 +159,11 @@ def aggregate(opened: "OpenedRun") -> None:
     )
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner="Drawing from prior and posterior …")
-def _aggregate(
-    weights: tuple[Any, ...],
-    frame: int,
-    count: int,
-    seed: int,
-    _space: "LatentSpace",
-    _codes: "Codes",
-) -> "Aggregate":
+@kept("Drawing from prior and posterior …")
+def _aggregate(space: "LatentSpace", count: int, seed: int) -> "Aggregate":
     from src.evaluation.exploring.aggregate import aggregate as drawn
 
-    return drawn(_space, _codes, seed)
+    return drawn(space, codes_of(space, count), seed)
 
 
 def _tell_difference(space: "LatentSpace", codes: "Codes", both: "Aggregate") -> None:

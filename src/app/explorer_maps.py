@@ -1,4 +1,4 @@
-"""The views of the latent explorer beside its live board: traversals, slices and paths; the others are elsewhere."""
+"""The views of the latent explorer that decode many points: traversals, slices and paths."""
 
 import functools
 from typing import TYPE_CHECKING, Any
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from src.app.explorer_charts import STILL, chart, clicked
-from src.app.explorer_codes import aggregate, embeddings, magnification
 from src.app.explorer_settings import (
     Place,
+    axes_of,
     choose_class,
     choose_ends,
     choose_pair,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # torch is imported when a model is opened
     from src.evaluation.exploring.paths import Way
     from src.evaluation.exploring.space import LatentSpace
     from src.evaluation.opened import OpenedRun
-
-__all__ = ["aggregate", "embeddings", "interpolation", "magnification", "slices", "traversals"]
 
 TRAVERSED = 8
 PLANES = ("principal components", "two dimensions")
@@ -137,7 +135,7 @@ def _decoded_plane(
         _every(places[:, 0, 1].tolist()),
         _every(places[0, :, 0].tolist()),
         space.opened.is_pose,
-        (f"z {pair[0]} (latent units)", f"z {pair[1]} (latent units)"),
+        axes_of(pair),
         largest=max(22, 460 // size),
     )
     names = (f"z {pair[0]}", f"z {pair[1]}")
@@ -175,8 +173,7 @@ def _map_of_codes(
 ) -> None:
     from src.evaluation.exploring.plots import add_choices, add_mark, scatter
 
-    axes = (f"z {pair[0]} (latent units)", f"z {pair[1]} (latent units)")
-    figure = scatter(codes.z[:, list(pair)], axes, codes.rows, codes.labels, "label")
+    figure = scatter(codes.z[:, list(pair)], axes_of(pair), codes.rows, codes.labels, "label")
     add_choices(figure, nodes[..., list(pair)].reshape(-1, 2))
     add_mark(figure, *point, "chosen point")
     chart(
@@ -291,6 +288,5 @@ def _plane(codes: "Codes", kind: str) -> tuple[Any, tuple[str, str]]:
         plane = Plane.of(codes.z)
         return plane.project, plane.axis_labels()
     with settings():
-        first, second = choose_pair(codes)
-    axes = (f"z {first} (latent units)", f"z {second} (latent units)")
-    return lambda z: z[..., [first, second]], axes
+        pair = choose_pair(codes)
+    return lambda z: z[..., list(pair)], axes_of(pair)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import streamlit as st
 
@@ -16,10 +16,14 @@ if TYPE_CHECKING:  # torch is imported when a model is opened
     from src.evaluation.exploring.space import LatentSpace
     from src.evaluation.opened import OpenedRun
 
+P = ParamSpec("P")
+R = TypeVar("R")
 # Held-out samples that dimensions are sorted by and maps show.
 SAMPLES = 500
-# Sets of codes kept for all windows; 500 of 32 dimensions are 64 kB.
+# Results of every kind kept for all windows; codes of 500 samples in 32 dimensions are 64 kB.
 KEPT = 8
+# By its name, as the class itself brings torch.
+SPACE = "src.evaluation.exploring.space.LatentSpace"
 PLACES = ("held-out sample", "prior mean", "prior draw", "typed z", "live board")
 # Where the board leaves its z for the other views: the run's path and the numbers.
 BOARD = "ex_board_z"
@@ -70,18 +74,31 @@ def space_of(opened: "OpenedRun") -> "LatentSpace":
     return space
 
 
+def kept(spinner: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Compute a function of a latent space and of settings once for all windows, as long as the weights are the same.
+
+    Args:
+        spinner: what is said meanwhile.
+    """
+    return st.cache_resource(
+        max_entries=KEPT,
+        show_spinner=spinner,
+        hash_funcs={SPACE: lambda space: (weights_of(space.opened), space.frame)},
+    )
+
+
 def codes_of(space: "LatentSpace", count: int = SAMPLES) -> "Codes":
     """Codes of held-out samples, the same for all windows.
 
     Raises:
         UserError: the data are not on this machine.
     """
-    return _codes(weights_of(space.opened), space.frame, count, space)
+    return _codes(space, count)  # to Streamlit, an argument left out is not the same as its default
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner="Encoding held-out data …")
-def _codes(weights: tuple[Any, ...], frame: int, count: int, _space: "LatentSpace") -> "Codes":
-    return _space.codes(count)
+@kept("Encoding held-out data …")
+def _codes(space: "LatentSpace", count: int) -> "Codes":
+    return space.codes(count)
 
 
 def choose_place(
@@ -178,6 +195,12 @@ def choose_class(space: "LatentSpace", label: int | None) -> int | None:
 def dimension_names(codes: "Codes") -> list[str]:
     """``z 7`` and so on, the most informative first."""
     return [f"z {d}" for d in codes.order]
+
+
+def axes_of(pair: tuple[int, int]) -> tuple[str, str]:
+    """What stands at the axes of a plane of two dimensions."""
+    first, second = pair
+    return f"z {first} (latent units)", f"z {second} (latent units)"
 
 
 def number_of(name: str) -> int:

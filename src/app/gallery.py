@@ -1,30 +1,27 @@
 """Every figure of a run, by what it was made by and, of those made during training, by epoch."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
-from src.app.common import all_runs, choose_run, plain
-from src.app.document_parts import CHART
+from src.app.common import all_runs, choose_run, plain, told
+from src.runs import Run
+from src.runs.figures import TESTED, TRAINING, FigureFile, figures, read_page, read_png
+from src.runs.reading import bytes_of
+from src.utils.charts import CHART
 from src.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from src.runs import Run
-    from src.runs.figures import FigureFile
 
 # Seconds between two epochs that are played.
 PACE = 1.0
 WHAT = {
-    "after the test": "Of the test data, with the tested weights.",
-    "during training": "Of the validation data, with the weights of that epoch.",
+    TESTED: "Of the test data, with the tested weights.",
+    TRAINING: "Of the validation data, with the weights of that epoch.",
 }
 
 
 def page() -> None:
     """The figures of a chosen run."""
-    from src.runs.figures import figures
-
     st.title("Gallery")
     run = choose_run(all_runs())
     if run is None:
@@ -57,12 +54,12 @@ def page() -> None:
     _shown([figure for figure in of_stage if figure.name in (chosen or names)])
 
 
-def _none_yet(run: "Run") -> str:
+def _none_yet(run: Run) -> str:
     made = "They are made when it is tested; callbacks.figures.every_n_epochs=5 makes some during training too."
     return f"This run, which is {plain(run.state)}, has no figures. {made}"
 
 
-def _shown(figures: "Sequence[FigureFile]") -> None:
+def _shown(figures: Sequence[FigureFile]) -> None:
     epochs = sorted({figure.epoch for figure in figures if figure.epoch is not None})
     if len(epochs) > 1:
         _over_time(figures, epochs)
@@ -70,13 +67,13 @@ def _shown(figures: "Sequence[FigureFile]") -> None:
         _grid(figures)
 
 
-def _over_time(figures: "Sequence[FigureFile]", epochs: list[int]) -> None:
+def _over_time(figures: Sequence[FigureFile], epochs: list[int]) -> None:
     """The figures of one epoch, which a slider chooses and which can be played."""
     playing = st.toggle("Play", key="gal_play")
     st.fragment(_one_epoch, run_every=PACE if playing else None)(figures, epochs, playing)
 
 
-def _one_epoch(figures: "Sequence[FigureFile]", epochs: list[int], playing: bool) -> None:
+def _one_epoch(figures: Sequence[FigureFile], epochs: list[int], playing: bool) -> None:
     key = "gal_epoch"
     if playing and st.session_state.get(key) in epochs:
         now = epochs.index(st.session_state[key])
@@ -85,7 +82,7 @@ def _one_epoch(figures: "Sequence[FigureFile]", epochs: list[int], playing: bool
     _grid([figure for figure in figures if figure.epoch == epoch])
 
 
-def _grid(figures: "Sequence[FigureFile]") -> None:
+def _grid(figures: Sequence[FigureFile]) -> None:
     """Two pictures beside each other, on a phone one below the other; pages take the whole width."""
     pictures = [figure for figure in figures if not figure.is_page]
     for first in range(0, len(pictures), 2):
@@ -99,28 +96,24 @@ def _grid(figures: "Sequence[FigureFile]") -> None:
                 _one(figure)
 
 
-def _one(figure: "FigureFile") -> None:
+def _one(figure: FigureFile) -> None:
     when = "" if figure.epoch is None else f", epoch {figure.epoch}"
     st.markdown(f"**{plain(figure.name.replace('_', ' '))}**{when}")
-    try:
-        _page(figure) if figure.is_page else _picture(figure)
-    except UserError as error:
-        st.error(plain(error))
+    with told():
+        if figure.is_page:
+            _page(figure)
+        else:
+            _picture(figure)
 
 
-def _picture(figure: "FigureFile") -> None:
-    from src.runs.figures import read_png
-
+def _picture(figure: FigureFile) -> None:
     content = read_png(figure.path)
     st.image(content, width="stretch", alt=figure.name.replace("_", " "))
     _download(figure, content, "image/png")
 
 
-def _page(figure: "FigureFile") -> None:
+def _page(figure: FigureFile) -> None:
     """A moving figure drawn anew from its numbers; a page with anything else in it can be downloaded only."""
-    from src.runs.figures import read_page
-    from src.runs.reading import bytes_of
-
     content = bytes_of(figure.path)
     try:
         st.plotly_chart(
@@ -147,7 +140,7 @@ def _plotly(content: dict[str, Any]) -> Any:
         raise UserError(f"plotly cannot draw it: {str(error).strip().splitlines()[0]}") from error
 
 
-def _download(figure: "FigureFile", content: bytes, kind: str) -> None:
+def _download(figure: FigureFile, content: bytes, kind: str) -> None:
     st.download_button(
         f"Download {figure.path.suffix.removeprefix('.').upper()}",
         content,

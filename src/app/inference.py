@@ -1,7 +1,9 @@
 """What a model makes of one sample, or of many: codes, reconstruction, error, energy."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -21,6 +23,7 @@ from src.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from src.evaluation.inference.fitting import Expected
     from src.evaluation.inference.infer import Yardstick
     from src.evaluation.inference.uploads import Samples
     from src.evaluation.opened import OpenedRun
@@ -67,8 +70,10 @@ def _ask(run: "OpenedRun") -> None:
         bind="query-params",
     )
     choice = _class(run)
-    readers = {DATA: _from_data, UPLOAD: _from_upload, PRIOR: _from_prior}
-    asked = readers[source or DATA](run, choice)
+    drawn = partial(_from_prior, number=_number(choice))
+    readers: dict[str, Callable[[OpenedRun], Asked | None]]
+    readers = {DATA: _from_data, UPLOAD: _from_upload, PRIOR: drawn}
+    asked = readers[source or DATA](run)
     if asked is None:
         return
     from src.app.inference_batch import many
@@ -101,7 +106,7 @@ def _number(choice: str | None, label: int | None = None) -> int | None:
     return -1 if choice == UNKNOWN else int(choice)
 
 
-def _from_data(run: "OpenedRun", choice: str | None) -> Asked | None:
+def _from_data(run: "OpenedRun") -> Asked:
     """A row of a split."""
     import torch
 
@@ -123,7 +128,7 @@ def _from_data(run: "OpenedRun", choice: str | None) -> Asked | None:
     )
 
 
-def _from_upload(run: "OpenedRun", choice: str | None) -> Asked | None:
+def _from_upload(run: "OpenedRun") -> Asked | None:
     """One of the samples in files of the person's own."""
     from src.evaluation.inference.infer import expected
 
@@ -139,7 +144,7 @@ def _from_upload(run: "OpenedRun", choice: str | None) -> Asked | None:
     if not files:
         st.info(_how_to_upload(wanted.pose, len(wanted.shape)))
         return None
-    samples = _read(run, files)
+    samples = _read(files, wanted)
     for change, count in samples.changes.items():
         st.caption(f"{count:,} of {len(samples):,}: {plain(change)}.")
     for sentence in samples.refused:
@@ -164,21 +169,20 @@ def _how_to_upload(pose: bool, axes: int) -> str:
     return f"{what}. Several files, or an array of several samples, become a table."
 
 
-def _read(run: "OpenedRun", files: list) -> "Samples":  # type: ignore[type-arg]
+def _read(files: list[Any], wanted: "Expected") -> "Samples":
     """The samples of uploaded files, read once: moving a widget runs the page again."""
-    from src.evaluation.inference.infer import expected
     from src.evaluation.inference.uploads import read_uploads
 
-    key = (str(run.path), tuple(file.file_id for file in files))
+    key = (wanted, tuple(file.file_id for file in files))
     kept = st.session_state.get("_inf_read")
     if kept is None or kept[0] != key:
-        found = read_uploads([(file.name, file.getvalue()) for file in files], expected(run))
+        found = read_uploads([(file.name, file.getvalue()) for file in files], wanted)
         kept = st.session_state["_inf_read"] = (key, found)
     return kept[1]
 
 
-def _from_prior(run: "OpenedRun", choice: str | None) -> Asked | None:
-    """A draw of the prior, or of the sampler in its place."""
+def _from_prior(run: "OpenedRun", number: int | None) -> Asked | None:
+    """A draw of the prior given the class ``number``, or of the sampler in its place."""
     import torch
 
     from src.evaluation.inference.infer import drawn
@@ -189,7 +193,6 @@ def _from_prior(run: "OpenedRun", choice: str | None) -> Asked | None:
         )
         return None
     seed = int(st.number_input("Seed", 0, 2**31 - 1, 0, key="inf_seed", bind="query-params"))
-    number = _number(choice)
     c = None if number is None else torch.tensor([number])
     source = (
         "from the prior" if run.model.sampler is None else "by the sampler in the prior's place"

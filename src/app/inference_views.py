@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from src.app.common import plain
-from src.app.document_parts import CHART
+from src.utils.charts import CHART
 from src.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,18 +80,17 @@ def _picture(found: "Inference") -> None:
     from src.evaluation.inference.figures import error_map, picture, png
 
     x, y = found.x[0], found.y[0]
-    columns = st.columns(3)
-    for column, shown, caption in zip(
-        columns, (x, y), ("sample x", "reconstruction x̂"), strict=False
+    left, middle, right = st.columns(3)
+    for column, shown, caption in (
+        (left, x, "sample x"),
+        (middle, y, "reconstruction x̂"),
     ):
         column.image(
             picture(shown), caption=caption, width="stretch", alt=caption, output_format="PNG"
         )
     # As a picture, not by st.pyplot, which cuts its margins and so moves it out of line.
     over = ", mean over the channels" if len(x) > 1 else ""
-    columns[2].image(
-        png(error_map(x, y)), caption=f"error map{over}", width="stretch", alt="error map"
-    )
+    right.image(png(error_map(x, y)), caption=f"error map{over}", width="stretch", alt="error map")
 
 
 def _frames(found: "Inference") -> None:
@@ -170,10 +169,13 @@ def _numbers(run: "OpenedRun", found: "Inference", yardstick: "Yardstick | None"
                 told = f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
                 _box(f"{label} ({unit(name, run.is_pose)})", told, helps.get(name))
             if name == "energy" and yardstick is not None:
-                share = float(yardstick.percentile(found.numbers["energy"])[0])
-                _box("Percentile of the energy (%)", f"{share:.1f}", None)
+                _box("Percentile of the energy (%)", _share(found, yardstick), None)
     if yardstick is not None:
         st.caption(_verdict(found, yardstick))
+
+
+def _share(found: "Inference", yardstick: "Yardstick") -> str:
+    return f"{float(yardstick.percentile(found.numbers['energy'])[0]):.1f}"
 
 
 def _of_energy(yardstick: "Yardstick | None") -> str:
@@ -186,8 +188,7 @@ def _box(label: str, value: str, helped: str | None) -> None:
 
 
 def _verdict(found: "Inference", yardstick: "Yardstick") -> str:
-    share = float(yardstick.percentile(found.numbers["energy"])[0])
-    told = f"{share:.1f} % of {plain(yardstick.told)} have a lower energy."
+    told = f"{_share(found, yardstick)} % of {plain(yardstick.told)} have a lower energy."
     rejected = yardstick.rejects(found.numbers["energy"])
     if rejected is None or yardstick.calibrated is None:
         return f"{told} The run has no calibrated threshold, so that nothing is rejected."

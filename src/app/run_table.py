@@ -36,7 +36,7 @@ def run_row(name: str, run: Run) -> dict[str, Any]:
         "metric": f"{found.metric}, {unit}" if unit else found.metric,
         "epoch": found.epoch,
         "time": None if found.seconds is None else duration_text(found.seconds),
-        "started": _when(found.started),
+        "started": None if found.started is None else datetime.fromtimestamp(found.started),
         "device": found.device,
         "tags": found.tags,
         "error": found.error,
@@ -63,11 +63,3 @@ def run_columns() -> dict[str, Any]:
         "started": column.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
         "tags": column.ListColumn(),
     }
-
-
-def _when(started: float | None) -> datetime | None:
-    """In this machine's time zone; None where a damaged file tells no moment that there is."""
-    try:
-        return None if started is None else datetime.fromtimestamp(started)
-    except (OverflowError, OSError, ValueError):
-        return None

@@ -8,12 +8,12 @@ from urllib.parse import quote
 import streamlit as st
 
 from src.app.common import link, logs_root, plain, told
-from src.app.document_parts import CHART
+from src.utils.charts import CHART
 
 if TYPE_CHECKING:
     from src.jobs.studies import Study, Trial
 
-VIEWS = ("History", "Importances", "Parallel coordinates", "Pareto front", "Trials", "Commands")
+FIRST = "History"  # of the views
 # Seconds between two looks at a study that goes on.
 LIVE = 5.0
 # Studies kept for all windows.
@@ -28,9 +28,7 @@ def page() -> None:
     root = logs_root()
     studies = {str(path.relative_to(root)): path for path in find_studies(root)}
     if not studies:
-        st.info(
-            f"There are no studies in {plain(root)} yet. This makes one of twelve trials, in some two minutes:"
-        )
+        st.info(f"There are no studies in {plain(root)} yet. This makes one of twelve trials:")
         st.code(
             "python run_experiment.py -m hparams_search=beta_vae data=digits hydra.sweeper.n_trials=12"
         )
@@ -71,26 +69,18 @@ def _study(path: Path, live: bool) -> None:
         if live and not study.is_running:
             st.rerun()
         _state(study)
-        view = st.segmented_control(
-            "View",
-            _views(study),
-            default=VIEWS[0],
-            required=True,
-            key="sw_view",
-            bind="query-params",
-        )
-        shows = {
+        views = {
+            FIRST: _history,
             "Importances": _importances,
             "Parallel coordinates": _parallel,
-            "Pareto front": _pareto,
+            **({"Pareto front": _pareto} if len(study.metrics) == 2 else {}),
             "Trials": _trials,
             "Commands": _commands,
         }
-        shows.get(str(view), _history)(study)
-
-
-def _views(study: "Study") -> list[str]:
-    return [view for view in VIEWS if view != "Pareto front" or len(study.metrics) == 2]
+        view = st.segmented_control(
+            "View", list(views), default=FIRST, required=True, key="sw_view", bind="query-params"
+        )
+        views[view or FIRST](study)
 
 
 def _state(study: "Study") -> None:
@@ -223,11 +213,11 @@ def _row(study: "Study", trial: "Trial", best: bool) -> dict[str, Any]:
     )
     shown: dict[str, Any] = {"trial": trial.number, "state": trial.state, "": mark}
     shown |= {with_unit(metric): values.get(metric) for metric in study.metrics}
-    shown |= {name: _plain(trial.params.get(name)) for name in study.settings}
+    shown |= {name: _cell(trial.params.get(name)) for name in study.settings}
     return shown | {"last": trial.last, "error": trial.error, "run": address}
 
 
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     return value if isinstance(value, int | float | None) else str(value)
 
 

@@ -24,6 +24,7 @@ from src.evaluation.geometry_figures import (
     magnification_grid,
 )
 from src.runs.record import write_atomic
+from src.utils.charts import CHART
 
 if TYPE_CHECKING:  # plotly takes a second to import, and most runs draw no animation
     from plotly.graph_objects import Figure
@@ -36,8 +37,6 @@ MAPS = 40  # time steps of the slider at most
 CELLS = 60  # of a map's longer side
 FRAME_MS = 350
 PLOTLY_JS = "plotly.min.js"
-# plotly.js puts a button on every figure that uploads its data to Plotly's cloud, unless it is told not to.
-CONFIG = {"displaylogo": False, "showSendToCloud": False}
 
 
 def sequence_animation(x: Tensor, y: Tensor) -> "Figure":
@@ -153,7 +152,7 @@ def save_html(figure: "Figure", path: Path) -> None:
     script = path.with_name(PLOTLY_JS)
     if not script.exists():
         write_atomic(script, get_plotlyjs())
-    page = figure.to_html(include_plotlyjs="directory", auto_play=False, config=CONFIG)
+    page = figure.to_html(include_plotlyjs="directory", auto_play=False, config=CHART)
     write_atomic(path, page)
 
 

@@ -77,15 +77,15 @@ class OpenedRun:
             )
         return found
 
-    def held_out(self, count: int, split: str = "test") -> tuple[Tensor, Tensor | None, Tensor]:
-        """At most ``count`` samples spread over a split: x (N, *shape), labels (N,) or None, and their rows (N,).
+    def held_out(self, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """At most ``count`` samples spread over the test split: x (N, *shape), labels (N,) or None, their rows (N,).
 
         Raises:
             UserError: as ``data``.
         """
-        rows = self.data.spread(split, count)
-        labels = self.data.labels(split)
-        return self.data.rows(split, rows), None if labels is None else labels[rows], rows
+        rows = self.data.spread("test", count)
+        labels = self.data.labels("test")
+        return self.data.rows("test", rows), None if labels is None else labels[rows], rows
 
 
 def misfit(run: OpenedRun, first: OpenedRun, labels: Tensor | None) -> str | None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from src.evaluation.units import HIGHER_IS_BETTER, LOWER_IS_BETTER, UNITS
+from src.evaluation.units import HIGHER_IS_BETTER, LOWER_IS_BETTER, UNITS, in_order
 
 # A column of train and test, where the data has one.
 Both = tuple[Tensor, Tensor] | None
@@ -69,9 +69,7 @@ class Report:
 
     def sort(self) -> None:
         """Put the values into the order of ``UNITS``, and behind them what it does not know."""
-        known = [name for name in UNITS if name in self.values]
-        order = known + sorted(name for name in self.values if name not in UNITS)
-        self.values = {name: self.values[name] for name in order}
+        self.values = {name: self.values[name] for name in in_order(self.values)}
 
     def as_dict(self, stage: str = "test") -> dict[str, Any]:
         """The content of ``results.json``."""

@@ -1,5 +1,7 @@
 """The units of all metrics, in the order in which reports tell them, and which way is better."""
 
+from collections.abc import Iterable
+
 UNITS = {
     "loss": "nats",
     "recon_nll": "nats",
@@ -98,6 +100,12 @@ LOWER_IS_BETTER = {
 HIGHER_IS_BETTER = {"elbo", "psnr", "psnr_sampled", "foreground_psnr", "ssim"} | {
     name for name, unit in UNITS.items() if unit == "fraction" or name == "sample_density"
 }
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of metrics in the order of ``UNITS``, and behind them what it does not know."""
+    given = {*names}
+    return [name for name in UNITS if name in given] + sorted(given - UNITS.keys())
 
 
 def unit_of(metric: str, is_pose: bool = False) -> str:

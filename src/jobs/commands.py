@@ -22,6 +22,7 @@ from yaml import YAMLError
 
 from src.jobs.space import examples, overrides_of, parse_space
 from src.utils.arguments import MULTIRUN, is_multirun, key_of, quoted
+from src.utils.build import plain
 from src.utils.choices import arguments_of, documented
 from src.utils.errors import UserError
 from src.utils.main import CONF, one_sentence, register_resolvers, with_resumed_run
@@ -195,7 +196,7 @@ def _values(cfg: DictConfig) -> tuple[dict[str, tuple[str, str]], str | None]:
     found: dict[str, tuple[str, str]] = {}
     for key, written in _leaves(OmegaConf.to_container(cfg, resolve=False), ""):
         try:
-            resolved = as_text(_plain(OmegaConf.select(cfg, key, throw_on_missing=True)))
+            resolved = as_text(plain(OmegaConf.select(cfg, key, throw_on_missing=True)))
         except (UserError, OmegaConfBaseException) as problem:
             error, resolved = error or f"{key}: {one_sentence(problem)}", as_text(written)
         found[key] = (resolved, as_text(written))
@@ -208,10 +209,6 @@ def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _settings(

@@ -17,7 +17,7 @@ from src.jobs.storage import JOURNAL, masked
 from src.jobs.studies import INTERRUPTED, RUNNING, STUDY_FILE, WAITING, Study, Trial, count
 from src.jobs.study import DEFAULTS, OWNER, SETUP
 from src.jobs.study_runs import from_runs, run_of, summary_of, sweeper_of
-from src.runs.reading import ALIVE, is_text
+from src.runs.reading import ALIVE, file_stamp, is_text
 from src.runs.record import RUN_FILE
 from src.utils.errors import UserError
 
@@ -31,7 +31,7 @@ DAMAGE = (
 def find_studies(root: str | Path) -> list[Path]:
     """The directories of studies below ``root``, the newest first. No run is looked into."""
     found = [Path(path) for path in _walk(root)]
-    return sorted(found, key=lambda path: _written(path) or 0, reverse=True)
+    return sorted(found, key=lambda path: file_stamp(path) or (0, 0), reverse=True)
 
 
 def _walk(root: str | Path) -> Iterator[str]:
@@ -46,18 +46,10 @@ def _walk(root: str | Path) -> Iterator[str]:
 
 
 def changed(directory: Path) -> tuple[Any, ...]:
-    """What is other when a study is: of its files, and of those of its runs, when they were written."""
+    """What is other when a study is: the times and sizes of its files, and of those of its runs."""
     runs = sorted(directory.glob(f"[0-9]*/{RUN_FILE}"))
     files = [directory / STUDY_FILE, directory / JOURNAL, *runs]
-    return tuple((str(file), _written(file)) for file in files)
-
-
-def _written(path: Path) -> int | None:
-    """When it was (ns since 1970); None of what is not there, or no longer."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
+    return tuple((str(file), file_stamp(file)) for file in files)
 
 
 def read_study(directory: Path, roots: Sequence[Path]) -> Study:
@@ -233,12 +225,12 @@ def read_importances(study: Study, roots: Sequence[Path]) -> dict[str, dict[str,
 def commands(study: Study) -> dict[str, str]:
     """What a command is for → the command, as the runs of the trials say: the study's own, and the best trials'."""
     found = {}
-    runs = [run_of(study.path / str(trial.number)) for trial in study.trials]
-    given = [run.info.get("command") for run in runs if run is not None]
+    runs = {t.number: run_of(study.path / str(t.number)) for t in study.trials}
+    given = [run.info.get("command") for run in runs.values() if run is not None]
     if told := next((one for one in given if isinstance(one, str)), None):
         found["The study; once more it goes on where it was:"] = told
     for trial in study.best():
-        run = run_of(study.path / str(trial.number))
+        run = runs[trial.number]
         arguments = run.info.get("overrides") if run else None
         if isinstance(arguments, list):
             command = shlex.join(["python", "run_experiment.py", *map(str, arguments)])

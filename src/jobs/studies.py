@@ -9,8 +9,8 @@ from typing import Any
 from src.jobs.outcome import COMPLETE, FAILED, PRUNED
 
 STUDY_FILE = "study.json"
-RUNNING, WAITING, INTERRUPTED, UNKNOWN = "running", "waiting", "interrupted", "unknown"
-STATES = (COMPLETE, PRUNED, FAILED, RUNNING, WAITING, INTERRUPTED, UNKNOWN)
+RUNNING, WAITING, INTERRUPTED = "running", "waiting", "interrupted"
+STATES = (COMPLETE, PRUNED, FAILED, RUNNING, WAITING, INTERRUPTED)
 
 
 @dataclass(frozen=True)

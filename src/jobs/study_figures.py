@@ -255,6 +255,7 @@ def page(
     from optuna.importance import FanovaImportanceEvaluator
 
     from src.runs.record import write_atomic
+    from src.utils.charts import CHART
 
     drawn = []
     for index, metric in enumerate(metrics):
@@ -272,7 +273,8 @@ def page(
     if len(metrics) == 1:
         drawn.append(plots.plot_intermediate_values(study))
     parts = [
-        figure.to_html(full_html=False, include_plotlyjs=k == 0) for k, figure in enumerate(drawn)
+        figure.to_html(full_html=False, include_plotlyjs=k == 0, config=CHART)
+        for k, figure in enumerate(drawn)
     ]
     title = study.study_name
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><h1>{title}</h1>'

@@ -74,7 +74,7 @@ def _trial_of_run(folder: Path, metrics: Sequence[str], searched: Sequence[str])
 def _params(run: Run | None, searched: Sequence[str]) -> dict[str, Any]:
     """The searched settings among the arguments of a run."""
     given = run.info.get("overrides") if run else None
-    pairs = [str(one).partition("=") for one in given if isinstance(given, list)] if given else []
+    pairs = [str(one).partition("=") for one in given] if isinstance(given, list) else []
     return {key: _value(text) for key, _, text in pairs if key in searched}
 
 

@@ -1,13 +1,12 @@
 """What can be done with a run in the state that it is in."""
 
-import re
 from collections.abc import Iterable
 
 from src.runs.control import PAUSE, RESUME, STOP, pending
 from src.runs.queue_files import RUNNING, WAITING, Job
 from src.runs.reading import ALIVE, Run
 from src.runs.restart import last_checkpoint
-from src.utils.arguments import MULTIRUN, key_of, path_text
+from src.utils.arguments import MULTIRUN, asks_machine, key_of, path_text
 from src.utils.errors import UserError
 
 # What a run's arguments say of where and how it ran, which is nothing to a copy of it.
@@ -63,8 +62,7 @@ def arguments_of(run: Run) -> list[str]:
         )
     kept = [one for one in overrides if one not in MULTIRUN and not key_of(one).startswith(PLACES)]
     for one in kept:
-        # Such as ${oc.env:SECRET}, in a run that somebody else made.
-        if re.search(r"\$\{.*:", one, re.DOTALL):
+        if asks_machine(one):
             raise UserError(
                 f"{run.path / 'run.json'} holds {one}, which would ask this machine for a value"
             )

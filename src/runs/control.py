@@ -33,9 +33,8 @@ def request(directory: str | Path, what: str) -> None:
 def pending(directory: Path) -> str | None:
     """The request that waits, if any."""
     path = os.path.join(directory, REQUEST_FILE)
-    if not os.access(
-        path, os.F_OK
-    ):  # asked after every batch: opening would cost ten times as much
+    # Asked after every batch: opening would cost ten times as much.
+    if not os.access(path, os.F_OK):
         return None
     try:
         return Path(path).read_text(errors="replace").strip() or None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.runs.reading import is_text
+from src.runs.reading import file_stamp, is_text
 from src.utils.errors import UserError
 from src.utils.pictures import opened_picture
 
@@ -63,15 +63,9 @@ def figures(run: Path) -> list[FigureFile]:
 def newest_pictures(run: Path, number: int) -> list[FigureFile]:
     """Those of a run's pictures that were written last, at most ``number``, the newest first."""
     made = [figure for figure in figures(run) if not figure.is_page]
-    return sorted(made, key=lambda figure: _written(figure.path), reverse=True)[:number]
-
-
-def _written(path: Path) -> float:
-    """When it was, in seconds since 1970; 0 of what is gone since it was listed."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+    # What is gone since it was listed comes last.
+    made.sort(key=lambda figure: file_stamp(figure.path) or (0, 0), reverse=True)
+    return made[:number]
 
 
 def _files(run: Path, folder: Path) -> list[Path]:
@@ -122,47 +116,51 @@ def read_page(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    data, layout = _arguments(text, "newPlot", 2, path)
-    frames = _arguments(text, "addFrames", 1, path)[0] if "Plotly.addFrames(" in text else []
-    if isinstance(layout, dict):
-        layout.pop("template", None)  # plotly's own, which is known here
     try:
-        _check(data, layout, frames, path)
-    except RecursionError as error:
+        data, layout = _arguments(text, "newPlot", 2)
+        frames = _arguments(text, "addFrames", 1)[0] if "Plotly.addFrames(" in text else []
+        if isinstance(layout, dict):
+            layout.pop("template", None)  # plotly's own, which is known here
+        ours = _has_only_our_parts(data, layout, frames)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no page with a figure of ours") from error
+    if not ours:
+        raise UserError(f"{path} has parts that our figures do not have, and is not shown")
     return {"data": data, "layout": layout, "frames": frames}
 
 
-def _arguments(text: str, call: str, count: int, path: Path) -> list[Any]:
-    """What one of plotly's functions is given in a page after the name of its place, which are JSON."""
+def _arguments(text: str, call: str, count: int) -> list[Any]:
+    """What one of plotly's functions is given in a page after the name of its place, which are JSON.
+
+    Raises:
+        ValueError: it is not called, or with something else.
+    """
     decoder, found = json.JSONDecoder(), []
     start = re.search(rf"Plotly\.{call}\(\s*(\"[^\"]*\"|'[^']*')", text)
-    try:
-        if start is None:
-            raise ValueError(f"there is no {call}")
-        at = start.end()
-        for _ in range(count):
-            at = FOLLOWING.match(text, at).end()  # type: ignore[union-attr]
-            value, at = decoder.raw_decode(text, at)
-            found.append(value)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no page with a figure of ours") from error
+    if start is None:
+        raise ValueError(f"there is no {call}")
+    at = start.end()
+    for _ in range(count):
+        at = FOLLOWING.match(text, at).end()  # type: ignore[union-attr]
+        value, at = decoder.raw_decode(text, at)
+        found.append(value)
     return found
 
 
-def _check(data: Any, layout: Any, frames: Any, path: Path) -> None:
-    """Refuse what is no figure, or one that loads from elsewhere."""
+def _has_only_our_parts(data: Any, layout: Any, frames: Any) -> bool:
+    """Whether a figure is drawn of what ours are, and loads nothing from elsewhere.
+
+    Raises:
+        ValueError: it is no figure.
+    """
     if not isinstance(data, list) or not isinstance(layout, dict) or not isinstance(frames, list):
-        raise UserError(f"{path} is no page with a figure of ours")
+        raise ValueError("a figure has data and frames, which are lists, and a layout")
     drawn = [frame for frame in frames if isinstance(frame, dict)]
     traces = [*data, *(trace for frame in drawn for trace in _list(frame.get("data")))]
     laid = [layout, *(frame.get("layout") or {} for frame in drawn)]
     good = all(isinstance(one, dict) and one.get("type", "scatter") in TRACES for one in traces)
     good &= all(isinstance(one, dict) and all(map(_is_ours, one)) for one in laid)
-    if not good or any(
-        _leads_out(text) for part in (data, layout, frames) for text in _texts(part)
-    ):
-        raise UserError(f"{path} has parts that our figures do not have, and is not shown")
+    return good and not any(map(_leads_out, _texts([data, layout, frames])))
 
 
 def _list(value: Any) -> list[Any]:

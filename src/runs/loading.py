@@ -1,6 +1,5 @@
 """Opening models and checkpoints, one's own or a stranger's, without running anything that they contain."""
 
-import json
 import pickle
 import zipfile
 import zlib
@@ -8,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.runs.reading import read_object
 from src.runs.record import write_atomic
 from src.utils.build import FOREIGN, build, locate, sound
 from src.utils.errors import UserError
@@ -117,16 +117,11 @@ def energy_of(model: "nn.Module", path: str | Path) -> Any:
 
 def _read_calibration(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path, "calibration")
     except FileNotFoundError as error:
         raise UserError(
             f"there is no {path}: make one with python scripts/evaluate.py run=<the run> calibrate=true"
         ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no calibration")
-    return content
 
 
 def checksum(state: "Mapping[str, Tensor]") -> str:
@@ -172,7 +167,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, truncated, no checkpoint, or holds objects that would have to be executed.
     """
-
     path = Path(path)
     if not path.is_file():
         raise UserError(f"ckpt_path={path} does not exist{_neighbours(path)}")

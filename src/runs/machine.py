@@ -86,12 +86,12 @@ def _parsed(printed: str) -> Iterator[Gpu]:
     for line in printed.splitlines():
         cells = [cell.strip() for cell in line.rsplit(",", len(QUERY) - 1)]
         if len(cells) == len(QUERY):
-            used, total, busy = (float(cell) if cell.isdigit() else None for cell in cells[1:])
+            used, total, busy = (int(cell) if cell.isdigit() else None for cell in cells[1:])
             yield Gpu(cells[0], _bytes(used), _bytes(total), None if busy is None else busy / 100)
 
 
-def _bytes(mebibytes: float | None) -> int | None:
-    return None if mebibytes is None else int(mebibytes * MIB)
+def _bytes(mebibytes: int | None) -> int | None:
+    return None if mebibytes is None else mebibytes * MIB
 
 
 def size_text(number: float) -> str:

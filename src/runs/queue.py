@@ -217,7 +217,9 @@ def is_stranded(root: str | Path) -> bool:
     log = folder(root) / RUNNER_LOG
     if has_runner(root) or (log.exists() and time.time() - log.stat().st_mtime < STARTUP_S):
         return False
-    return any(job.state in (WAITING, RUNNING) for job in jobs(root))
+    return any(
+        job.state == WAITING or (job.state == RUNNING and works(job)) for job in written(root)
+    )
 
 
 def ensure_runner(root: str | Path) -> None:

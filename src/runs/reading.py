@@ -124,6 +124,15 @@ def bytes_of(file: Path) -> bytes:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
 
 
+def file_stamp(file: Path) -> tuple[int, int] | None:
+    """When a file was written (ns since 1970), and its size in bytes; None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
 def parsed(text: str) -> Any:
     """What a JSON text says, in values that can be shown: halves of characters in it become question marks.
 

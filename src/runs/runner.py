@@ -70,9 +70,8 @@ def _note_end(root: Path, job: Job, children: Children) -> None:
     state, error, runs = how_it_ended(root, replace(job, status=status))
     ended = replace(job, status=status, state=state, error=error, runs=runs, ended=time.time())
     with changing(root):
-        if job_path(
-            root, job.id
-        ).exists():  # somebody may have seen the end first, and forgotten the job
+        # Somebody may have seen the end first, and forgotten the job.
+        if job_path(root, job.id).exists():
             write(root, ended)
 
 

@@ -103,7 +103,7 @@ def not_started(root: Path) -> list[tuple[Path, str, str]]:
     """
     places = [one for one in submitted(root) if not (one[0] / "run.json").exists()]
     states = job_states(job for _, job in places)
-    return [(p, job, states[job]) for p, job in places if states.get(job, "COMPLETED") not in OVER]
+    return [(p, job, states[job]) for p, job in places if job in states and states[job] not in OVER]
 
 
 def jobs_of(place: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from src.runs.curves import curves_of, thin
 from src.runs.notes import NOTES_FILE, read_notes
-from src.runs.reading import Run, is_moment, is_number, rows_of
+from src.runs.reading import Run, file_stamp, is_moment, is_number, rows_of
 from src.runs.record import CONFIG_FILE, METRICS_FILE, RESULTS_FILE, RUN_FILE
 from src.utils.errors import UserError
 
@@ -106,7 +106,7 @@ def result_rows(run: Run) -> list[dict[str, Any]]:
     try:
         return [
             {"metric": name, "unit": str(told["unit"]), "this model": _result(told["value"])}
-            | {f"{base}": _result(value) for base, value in told["baselines"].items()}
+            | {base: _result(value) for base, value in told["baselines"].items()}
             for name, told in metrics.items()
         ]
     except (AttributeError, KeyError, TypeError) as error:
@@ -127,15 +127,6 @@ def duration_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def file_stamp(file: Path) -> tuple[int, int] | None:
-    """When a file was written (ns since 1970), and its size in bytes; None where there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
 
 
 def _text(file: Path) -> str:

@@ -69,6 +69,11 @@ def key_of(argument: str) -> str:
     return "" if argument in MULTIRUN else argument.lstrip("+~").split("=", 1)[0]
 
 
+def asks_machine(argument: str) -> bool:
+    """Whether an argument would ask this machine for a value, such as ``${oc.env:SECRET}`` in a stranger's run."""
+    return re.search(r"\$\{.*:", argument, re.DOTALL) is not None
+
+
 def with_value(arguments: Sequence[str], key: str, value: str | None) -> list[str]:
     """The arguments with ``key=value`` in the place of what they say of ``key``, else at the end; None takes it out."""
     own = [argument for argument in arguments if key_of(argument) == key]

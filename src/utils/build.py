@@ -92,7 +92,7 @@ def build(cfg: Any, *args: Any, allowed: tuple[str, ...] = ALLOWED, **kwargs: An
         f"{target.__module__}.{target.__qualname__}",
         *(f"{prefix}*" for prefix in allowed),
     ]
-    cfg = {**_plain(cfg), "_target_": f"{target.__module__}.{target.__qualname__}"}
+    cfg = {**plain(cfg), "_target_": f"{target.__module__}.{target.__qualname__}"}
     return instantiate(cfg, *args, _execution_whitelist_=whitelist, **kwargs)
 
 
@@ -141,18 +141,19 @@ def check_signatures(cfg: Any, allowed: tuple[str, ...] = ALLOWED, where: str = 
 
 
 def _target_nodes(cfg: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    plain = _plain(cfg)
-    if isinstance(plain, Mapping):
-        if "_target_" in plain:
-            yield where, plain
-        for key, value in plain.items():
+    cfg = plain(cfg)
+    if isinstance(cfg, Mapping):
+        if "_target_" in cfg:
+            yield where, cfg
+        for key, value in cfg.items():
             yield from _target_nodes(value, f"{where}.{key}")
-    elif isinstance(plain, list | tuple):
-        for index, value in enumerate(plain):
+    elif isinstance(cfg, list | tuple):
+        for index, value in enumerate(cfg):
             yield from _target_nodes(value, f"{where}[{index}]")
 
 
-def _plain(cfg: Any) -> Any:
+def plain(cfg: Any) -> Any:
+    """A config's values as Python's own, resolved; what is none stays as it is."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg

@@ -1,4 +1,4 @@
-"""Empty charts of plotly's, which is imported when one is made."""
+"""What all charts of plotly's share; plotly is imported when one is made."""
 
 from html import escape
 from typing import TYPE_CHECKING
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+# plotly.js puts a button on every figure that uploads its data to Plotly's cloud, unless it is told not to.
+CHART = {"displaylogo": False, "showSendToCloud": False}
 HEIGHT = 420  # pixels
 # Below the chart, where it takes no width from it on a phone.
 LEGEND = {"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0}

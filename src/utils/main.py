@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.utils.arguments import MULTIRUN, asks_machine, is_multirun, key_of
 from src.utils.build import ALLOWED
 from src.utils.ddp import slurm_rank, slurm_tasks
 from src.utils.errors import UserError, nearest
@@ -106,12 +107,11 @@ def with_resumed_run(arguments: list[str]) -> list[str]:
         saved = json.loads((run / "run.json").read_text()).get("overrides", [])
     except (FileNotFoundError, ValueError, AttributeError):
         return arguments  # a checkpoint that belongs to no run
-    given = {argument.lstrip("+~").split("=", 1)[0] for argument in arguments}
+    given = {key_of(argument) for argument in arguments}
     kept = [o for o in saved if isinstance(o, str) and not _is_about_hydra(o)]
-    kept = [o for o in kept if o.lstrip("+~").split("=", 1)[0] not in given]
+    kept = [o for o in kept if key_of(o) not in given]
     for override in kept:
-        # Such as ${oc.env:SECRET}, in a run that somebody else started.
-        if re.search(r"\$\{.*:", override, re.DOTALL):
+        if asks_machine(override):
             raise UserError(
                 f"{run / 'run.json'} holds {override}, which would ask this machine for a value; "
                 "give that choice on the command line, spelled out"
@@ -128,10 +128,10 @@ def with_own_files(arguments: list[str], config_name: str = "config") -> list[st
     Raises:
         UserError: it is a multirun, which every process would do for itself.
     """
-    tasks, is_multirun = slurm_tasks(), bool({"-m", "--multirun"} & {*arguments})
-    if not tasks or (tasks == 1 and is_multirun):
+    tasks, several = slurm_tasks(), is_multirun(arguments)
+    if not tasks or (tasks == 1 and several):
         return arguments
-    if is_multirun:
+    if several:
         raise UserError(
             "srun has started several processes of a multirun; use -m cluster=slurm without srun"
         )
@@ -148,11 +148,9 @@ def with_own_files(arguments: list[str], config_name: str = "config") -> list[st
 
 def _is_about_hydra(override: str) -> bool:
     """Whether a saved argument says where or how to run rather than what: a stranger's must not decide that."""
-    key = override.lstrip("+~").split("=", 1)[0]
-    own = key.startswith(("-", "hydra", "paths", "ckpt_path", "cluster")) or key in (
-        "train",
-        "test",
-    )
+    key = key_of(override)
+    own = key.startswith(("-", "hydra", "paths", "ckpt_path", "cluster"))
+    own |= override in MULTIRUN or key in ("train", "test")
     return own or "@" in key or key.endswith(("directory", "_dir", "_uri", "_location"))
 
 

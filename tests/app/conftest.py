@@ -71,18 +71,28 @@ def hand_logs(logs_of: Callable[[str, Train], Path]) -> Path:
 
 
 @pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The empty folder whose runs the pages show."""
+    monkeypatch.setenv("LATENT_LAB_LOGS", str(tmp_path))
+    return tmp_path
+
+
+def at(page: AppTest, **address: str) -> AppTest:
+    """The page at this address, run once, without an exception."""
+    for key, value in address.items():
+        page.query_params[key] = value
+    page.run()
+    assert not page.exception, page.exception
+    return page
+
+
+@pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """``open_page("gallery", logs, run="vae/1")`` → the page as ``AppTest``, run once, without an exception."""
 
     def opened(name: str, logs: Path, **address: str) -> AppTest:
         monkeypatch.setenv("LATENT_LAB_LOGS", str(logs))
-        page = AppTest.from_string(
-            f"from src.app.{name} import page\npage()\n", default_timeout=120
-        )
-        for key, value in address.items():
-            page.query_params[key] = value
-        page.run()
-        assert not page.exception, page.exception
-        return page
+        script = f"from src.app.{name} import page\npage()\n"
+        return at(AppTest.from_string(script, default_timeout=120), **address)
 
     return opened

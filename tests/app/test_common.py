@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from src.app.common import plain
+from tests.app.conftest import at
 
 CHOOSE = """
 import streamlit as st
@@ -13,12 +14,6 @@ from src.app.common import all_runs, choose_run
 run = choose_run(all_runs(), lambda run: "bad" not in run.path.name)
 st.text(run.path.name if run else "none")
 """
-
-
-@pytest.fixture
-def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LATENT_LAB_LOGS", str(tmp_path))
-    return tmp_path
 
 
 def make_runs(logs: Path, *names: str) -> None:
@@ -29,12 +24,7 @@ def make_runs(logs: Path, *names: str) -> None:
 
 
 def choosing(**address: str) -> AppTest:
-    page = AppTest.from_string(CHOOSE)
-    for key, value in address.items():
-        page.query_params[key] = value
-    page.run()
-    assert not page.exception, page.exception
-    return page
+    return at(AppTest.from_string(CHOOSE), **address)
 
 
 def test_the_newest_run_is_chosen_and_stands_in_the_address(logs: Path) -> None:

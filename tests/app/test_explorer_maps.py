@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-VIEWS = ("traversals", "slices", "interpolation", "embeddings", "aggregate", "magnification")
-PAGE = """
-from src.app import explorer_maps
-from src.app.common import all_runs, choose_run, opened
+from src.app.explorer import VIEWS
 
-explorer_maps.{view}(opened(choose_run(all_runs())))
+PAGE = """
+from src.app.common import all_runs, choose_run, opened
+from src.app.explorer import VIEWS
+
+VIEWS["{view}"](opened(choose_run(all_runs())))
 """
 
 
@@ -46,20 +47,20 @@ def numbers(page: AppTest) -> list[Any]:
     return [table.value.to_dict() for table in page.dataframe] + [m.value for m in page.metric]
 
 
-@pytest.mark.parametrize("view", VIEWS[:-1])
+@pytest.mark.parametrize("view", [view for view in VIEWS if view != "Geometry"])
 def test_two_runs_show_other_pictures_and_other_numbers(show, digits_logs, view):
     one, two = (show(view, digits_logs, f"vae/{seed}") for seed in (1, 2))
     assert charts(one) and not one.error
     for ours, theirs in zip(charts(one), charts(two), strict=True):
         assert ours != theirs
-    if view in ("slices", "interpolation", "aggregate"):
+    if view in ("Slices", "Interpolation", "Prior and posterior"):
         assert numbers(one) and numbers(one) != numbers(two)
 
 
 def test_a_model_without_a_metric_says_so_and_shows_no_map(show, digits_logs):
-    page = show("magnification", digits_logs, "vae/1")
+    page = show("Geometry", digits_logs, "vae/1")
     assert "no latent metric" in page.info[0].value and not charts(page)
-    page = show("interpolation", digits_logs, "vae/1")
+    page = show("Interpolation", digits_logs, "vae/1")
     assert "not defined for this model" in page.info[0].value
     assert [*page.dataframe[0].value["path"]] == ["linear", "spherical"]
 
@@ -67,22 +68,22 @@ def test_a_model_without_a_metric_says_so_and_shows_no_map(show, digits_logs):
 def test_a_riemannian_model_has_maps_and_geodesics_that_are_no_longer_than_lines(
     show, sequence_logs
 ):
-    page = show("magnification", sequence_logs, "flow")
+    page = show("Geometry", sequence_logs, "flow")
     table = page.dataframe[0].value
     assert len(table) == 4
     assert (table["geodesic / line"] <= 1 + 1e-6).all() and len(charts(page)) == 1
-    page = show("interpolation", sequence_logs, "flow")
+    page = show("Interpolation", sequence_logs, "flow")
     lengths = page.dataframe[0].value.set_index("path")["Riemannian length"]
     assert lengths["geodesic"] <= lengths["linear"] * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("view", ["traversals", "embeddings"])
+@pytest.mark.parametrize("view", ["Traversals", "Embeddings"])
 def test_of_a_sequence_the_chosen_frame_is_shown(show, sequence_logs, view):
     first, later = (show(view, sequence_logs, "flow", ex_frame=t) for t in ("0", "3"))
     assert charts(first) != charts(later)
 
 
-@pytest.mark.parametrize("view", ["traversals", "slices", "interpolation"])
+@pytest.mark.parametrize("view", ["Traversals", "Slices", "Interpolation"])
 def test_hands_are_drawn_as_lines(show, hand_logs, view):
     page = show(view, hand_logs, "hand")
     assert not page.error
@@ -90,8 +91,8 @@ def test_hands_are_drawn_as_lines(show, hand_logs, view):
 
 
 def test_settings_are_the_addresss_and_change_what_is_decoded(show, digits_logs):
-    usual = show("traversals", digits_logs, "vae/1")
-    asked = show("traversals", digits_logs, "vae/1", ex_at_row="5", ex_steps="3")
+    usual = show("Traversals", digits_logs, "vae/1")
+    asked = show("Traversals", digits_logs, "vae/1", ex_at_row="5", ex_steps="3")
     assert "held-out sample 5" in asked.caption[0].value
     assert charts(asked) != charts(usual)
     usual.number_input(key="ex_at_row").set_value(5)
@@ -103,7 +104,7 @@ def test_settings_are_the_addresss_and_change_what_is_decoded(show, digits_logs)
 
 @pytest.mark.parametrize("kind", ["prior mean", "prior draw", "typed z"])
 def test_a_centre_can_come_from_elsewhere(show, digits_logs, kind):
-    page = show("slices", digits_logs, "vae/1", ex_at=kind, ex_px="0.5", ex_py="-1.5")
+    page = show("Slices", digits_logs, "vae/1", ex_at=kind, ex_px="0.5", ex_py="-1.5")
     assert not page.error
     z = page.dataframe[-1].value.set_index("dimension")["value (latent units)"]
     pair = [page.selectbox(key=key).value for key in ("ex_x", "ex_y")]
@@ -113,7 +114,7 @@ def test_a_centre_can_come_from_elsewhere(show, digits_logs, kind):
 
 
 def test_the_live_boards_z_can_be_the_centre(show, digits_logs):
-    page = show("slices", digits_logs, "vae/1", ex_at="live board")
+    page = show("Slices", digits_logs, "vae/1", ex_at="live board")
     assert "no z of this run yet" in page.error[0].value
     page.session_state["ex_board_z"] = (str(digits_logs / "vae/1"), [1.0, 2.0, 3.0, 4.0])
     z = checked(page.run()).dataframe[-1].value.set_index("dimension")["value (latent units)"]
@@ -124,14 +125,14 @@ def test_the_live_boards_z_can_be_the_centre(show, digits_logs):
 
 
 def test_what_cannot_be_is_told_in_a_sentence(show, digits_logs):
-    page = show("interpolation", digits_logs, "vae/1", ex_a="typed z", ex_a_z="1 2")
+    page = show("Interpolation", digits_logs, "vae/1", ex_a="typed z", ex_a_z="1 2")
     assert "4 finite numbers, and 2 were given" in page.error[0].value.replace("\\", "")
-    page = show("slices", digits_logs, "vae/1", ex_x="z 1", ex_y="z 1")
+    page = show("Slices", digits_logs, "vae/1", ex_x="z 1", ex_y="z 1")
     assert "chosen twice" in page.error[0].value
 
 
 def test_an_embedding_is_coloured_and_a_row_is_shown_with_its_reconstruction(show, digits_logs):
-    page = show("embeddings", digits_logs, "vae/1", ex_count="100", ex_row="7")
+    page = show("Embeddings", digits_logs, "vae/1", ex_count="100", ex_row="7")
     assert "Row 7: label" in page.caption[-1].value
     labelled = charts(page)[0]
     page.selectbox(key="ex_colour").set_value("nothing")
@@ -157,7 +158,7 @@ def test_a_click_sets_what_the_chosen_point_says(monkeypatch):
 
 
 def test_choosing_another_run_keeps_the_view_working(show, digits_logs):
-    page = show("slices", digits_logs, "vae/1", ex_x="z 3", ex_y="z 0")
+    page = show("Slices", digits_logs, "vae/1", ex_x="z 3", ex_y="z 0")
     page.selectbox(key="run").set_value("vae/2")
     page.session_state["ex_reach"] = 9.0  # of a space that goes farther than this one's
     assert not checked(page.run()).error

@@ -13,15 +13,10 @@ import src.app.overview
 from src.app.run_table import run_row
 from src.runs import read_run
 from src.utils.errors import UserError
+from tests.app.conftest import at
 
 APP = str(Path(__file__).parents[2] / "app.py")
 STAMP = "2026-01-01_00-00-00"
-
-
-@pytest.fixture
-def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LATENT_LAB_LOGS", str(tmp_path))
-    return tmp_path
 
 
 def make_run(logs: Path, name: str, state: str, **info: object) -> Path:
@@ -54,12 +49,7 @@ def write_results(run: Path, value: float) -> None:
 
 
 def shown(**address: str) -> AppTest:
-    page = AppTest.from_file(APP, default_timeout=60)
-    for key, value in address.items():
-        page.query_params[key] = value
-    page.run()
-    assert not page.exception, page.exception
-    return page
+    return at(AppTest.from_file(APP, default_timeout=60), **address)
 
 
 def texts(page: AppTest) -> str:

@@ -6,6 +6,7 @@ import pkgutil
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -14,18 +15,17 @@ from streamlit.testing.v1 import AppTest
 
 import src.app
 import src.app.sidebar
+from src.app.shell import PAGES
 from src.runs.machine import Gpu, Machine
 from src.runs.queue_files import Job
+from tests.app.conftest import at
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "lightning", "matplotlib", "sklearn", "src.models")
 
 
-def shown(logs: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
-    monkeypatch.setenv("LATENT_LAB_LOGS", str(logs))
-    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
-    assert not page.exception, page.exception
-    return page
+def shown() -> AppTest:
+    return at(AppTest.from_file(str(ROOT / "app.py"), default_timeout=60))
 
 
 def test_no_module_of_the_app_imports_torch() -> None:
@@ -56,16 +56,17 @@ def test_every_page_of_the_menu_has_an_address_of_its_own() -> None:
         "Gallery: gallery",
         "Sweeps: sweeps",
     ]
+    assert all(callable(import_module(f"src.app.{name}").page) for name in PAGES)
 
 
 def test_the_sidebar_tells_of_the_machine_it_is_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus = (Gpu("NVIDIA H200", 10**9, 10**11, 0.5), Gpu("A $ilent one", None, None, None))
     told = Machine(7, 0.25, 10**9, 4 * 10**9, 10**12, 3 * 10**12, gpus)
     monkeypatch.setattr(src.app.sidebar, "machine", lambda logs: told)
     src.app.sidebar._machine.clear()
-    side = shown(tmp_path, monkeypatch).sidebar
+    side = shown().sidebar
     said = "\n".join(str(one.value) for one in side.caption)
     bars = [one.proto.text for one in side.get("progress")]
     src.app.sidebar._machine.clear()
@@ -80,10 +81,10 @@ def test_the_sidebar_tells_of_the_machine_it_is_on(
 
 
 def test_the_sidebar_links_to_what_lives_and_counts_what_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = psutil.Process()
-    run = tmp_path / "a_b" / "1"
+    run = logs / "a_b" / "1"
     run.mkdir(parents=True)
     process = {"host": os.uname().nodename, "pid": own.pid, "pid_started": own.create_time()}
     content = process | {"state": "running", "progress": {"fraction": 0.25}, "started": time.time()}
@@ -96,7 +97,7 @@ def test_the_sidebar_links_to_what_lives_and_counts_what_waits(
         Job("4", [], "finished"),
     ]
     monkeypatch.setattr(src.app.sidebar, "jobs", lambda root: listed)
-    side = shown(tmp_path, monkeypatch).sidebar
+    side = shown().sidebar
     (link,) = (one.proto for one in side.get("page_link"))
     assert link.label == r"a\_b/1" and link.query_string == "run=a_b%2F1"
     assert side.get("progress")[0].proto.text == "running, 25%"

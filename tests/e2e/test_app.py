@@ -103,8 +103,7 @@ def run_of(app: App, seed: int) -> Run:
 
 
 def queue(app: App, page: Page, arguments: str) -> None:
-    """Type arguments into the page of experiments, and start them."""
-    go(page, app.url("experiments", ex_tab="Configure"))
+    """Type arguments into the form of experiments, and start them."""
     box = page.get_by_role("textbox", name="Arguments")
     box.fill(arguments)
     box.press("Control+Enter")
@@ -279,6 +278,7 @@ def test_from_no_runs_to_a_report(chromium: Browser, app: App) -> None:
     train_the_quick_example(app, page)
     first = next(str(run.path.relative_to(app.logs)) for run in list_runs(app.logs))
     address = page.url
+    go(page, app.url("experiments", ex_tab="Configure"))
     for arguments in (SHORT, ENDLESS):
         queue(app, page, arguments)
     assert [job.state for job in jobs(app.logs)] == ["running", "waiting", "waiting"]

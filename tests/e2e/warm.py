@@ -4,6 +4,7 @@ Importing torch, Lightning and what they bring takes five seconds in each of two
 that has done so has its own pid, session, environment and output, and runs the script as ``python script.py …`` does.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -200,6 +201,7 @@ def main() -> None:
     """Import, wait for requests, and be the command that one asks for."""
     for name in HEAVY:
         __import__(name)
+    gc.freeze()  # what is imported stays, and the forks share its memory
     argv = serve(socket.socket(fileno=int(sys.argv[1])))
     sys.argv, sys.path[0] = argv, str((ROOT / argv[0]).parent)
     runpy.run_path(argv[0], run_name="__main__")

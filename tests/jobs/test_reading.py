@@ -70,9 +70,8 @@ def test_a_journal_is_read_with_every_state(tmp_path: Path) -> None:
     values = [1.0, TrialState.PRUNED, TrialState.FAIL, 3.0, TrialState.WAITING]
     study = make_study(tmp_path, values)
     for number, owner in ((5, own_name()), (6, "elsewhere:1:1.0")):
-        trial = study.ask(fixed_distributions=SPACE) if number else None
-        while trial.number != number:
-            trial = study.ask(fixed_distributions=SPACE)
+        while (trial := study.ask(fixed_distributions=SPACE)).number != number:
+            pass
         study._storage.set_trial_system_attr(trial._trial_id, OWNER, owner)
     write_trial(tmp_path, 0, overrides=["lr=0.01", "width=1", "tags=[a b]"])
     before = (tmp_path / "study.journal").read_bytes()

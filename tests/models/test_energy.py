@@ -189,5 +189,5 @@ def test_an_energy_survives_a_file_exactly(model, config, tmp_path):
     with pytest.raises(UserError, match="made with other weights"):
         load_energy(tmp_path / "model")
     file.write_text("{")
-    with pytest.raises(UserError, match="is no JSON"):
+    with pytest.raises(UserError, match="is not JSON"):
         load_energy(tmp_path)

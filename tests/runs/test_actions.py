@@ -11,7 +11,7 @@ from src.runs import read_run, request
 from src.runs.actions import arguments_of, awaited, can_go_on, going_on, possible_requests
 from src.runs.queue import FAILED, WAITING, Job
 from src.runs.reading import Run
-from src.utils.arguments import split
+from src.utils.arguments import joined, split
 from src.utils.errors import UserError
 
 
@@ -94,7 +94,5 @@ def test_a_strangers_run_asks_this_machine_for_nothing(tmp_path: Path, overrides
 
 
 def test_a_copy_may_be_written_as_text(tmp_path: Path) -> None:
-    from src.utils.arguments import joined
-
     run = make(tmp_path, "finished", overrides=["name='a b'", "seed=1"])
     assert split(joined(arguments_of(run))) == ["name='a b'", "seed=1"]

@@ -92,11 +92,6 @@ def test_a_damaged_picture_is_told(tmp_path: Path, content: bytes | str) -> None
         read_png(path)
 
 
-def test_a_picture_that_is_gone_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read as a picture"):
-        read_png(tmp_path / "a.png")
-
-
 def test_a_picture_too_large_to_be_shown_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

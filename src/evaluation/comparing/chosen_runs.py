@@ -128,16 +128,17 @@ def label(entries: Sequence[Entry]) -> list[Entry]:
 
     A group has its model's name, and where several share that, what they differ in: ``beta_vae (objective.beta=4)``.
     """
+    own = [settings(entry.config) for entry in entries]
+    keys = [(entry.group, _key(values)) for entry, values in zip(entries, own, strict=True)]
     kinds: dict[str, dict[str, dict[str, Any]]] = {}
-    for entry in entries:
-        own = settings(entry.config)
-        kinds.setdefault(entry.group, {})[_key(own)] = own
+    for (group, key), values in zip(keys, own, strict=True):
+        kinds.setdefault(group, {})[key] = values
     names = {
         (group, key): group + suffix
         for group, found in kinds.items()
         for key, suffix in _suffixes(found).items()
     }
-    return [replace(e, group=names[e.group, _key(settings(e.config))]) for e in entries]
+    return [replace(entry, group=names[key]) for entry, key in zip(entries, keys, strict=True)]
 
 
 def _key(values: Mapping[str, Any]) -> str:

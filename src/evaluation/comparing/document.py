@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
 
+from src.utils.charts import CHART
+
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1f2937}
 h1{font-size:1.6rem} h2{font-size:1.2rem;margin-top:2rem} .wide{overflow-x:auto}
@@ -83,7 +85,8 @@ class Document:
 
 def as_html(document: Document) -> str:
     """One page that needs nothing beside it and no network."""
-    charts = Charts()
+    charts = (p for parts in document.sections.values() for p in parts if isinstance(p, Chart))
+    first = next(charts, None)  # has the library with it, once for all
     title = escape(document.title)
     policy = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     parts = [
@@ -94,32 +97,20 @@ def as_html(document: Document) -> str:
     ]
     for heading, content in document.sections.items():
         parts.append(f"<h2>{escape(heading)}</h2>")
-        parts += [_html(part, charts) for part in content]
+        parts += [_html(part, part is first) for part in content]
     return "\n".join([*parts, "</body></html>\n"])
 
 
-class Charts:
-    """Turns charts into HTML; the library is written once, before the first."""
-
-    def __init__(self) -> None:
-        self.begun = False
-
-    def html(self, figure: Any) -> str:
-        """A figure as an element of the page."""
-        config = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
-        found = figure.to_html(full_html=False, include_plotlyjs=not self.begun, config=config)
-        self.begun = True
-        return found
-
-
-def _html(part: Part, charts: Charts) -> str:
+def _html(part: Part, library: bool) -> str:
     if isinstance(part, Text):
         return f"<p>{escape(part.words)}</p>"
     if isinstance(part, Table):
         return _html_table(part)
     caption = f"<figcaption>{escape(part.caption)}</figcaption>"
     if isinstance(part, Chart):
-        return f"<figure>{charts.html(part.figure)}{caption}</figure>"
+        config = CHART | {"responsive": True}
+        chart = part.figure.to_html(full_html=False, include_plotlyjs=library, config=config)
+        return f"<figure>{chart}{caption}</figure>"
     data = b64encode(part.png).decode()
     picture = f'<img src="data:image/png;base64,{data}" alt="{escape(part.caption)}">'
     return f"<figure>{picture}{caption}</figure>"

@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from src.evaluation.units import UNITS
+from src.evaluation.units import in_order
 from src.runs import Run, list_runs
 from src.runs.loading import read_plain_config
 from src.runs.reading import is_number
@@ -236,10 +236,8 @@ def grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 def intervals(entries: Sequence[Entry]) -> dict[str, dict[str, Interval]]:
     """Metric → group → interval over the group's runs, for the metrics that every run of the group has."""
     groups = grouped(entries)
-    given = {name for entry in entries for name in entry.metrics}
-    names = [name for name in UNITS if name in given] + sorted(given - UNITS.keys())
     found: dict[str, dict[str, Interval]] = {}
-    for name in names:
+    for name in in_order(name for entry in entries for name in entry.metrics):
         for group, members in groups.items():
             values = [member.metrics.get(name, {}).get("value") for member in members]
             known = [float(value) for value in values if value is not None]

@@ -9,7 +9,7 @@ from src.evaluation.comparing.document import Part, Table, Text
 from src.evaluation.comparing.entries import data_difference
 from src.evaluation.opened import OpenedRun, misfit
 from src.evaluation.report import batch_sums, finish_sums
-from src.evaluation.units import UNITS, unit_of
+from src.evaluation.units import in_order, unit_of
 from src.models.meters import EvaluationSums
 from src.utils.errors import UserError
 from src.utils.seeding import isolated_rng
@@ -50,7 +50,7 @@ def measure(
             found = batch_sums(run.model, batch, k)
             noise = torch.get_rng_state()
         for name, value in found.items():
-            totals[name] = totals.get(name, torch.zeros_like(value.double())) + value.double()
+            totals[name] = totals.get(name, 0.0) + value.double()
         tell(min(1.0, (start + batch_size) / len(x)))
     means = {name: float(value) for name, value in sums.pop(lambda total: total).items()}
     return means | finish_sums({name: float(total) / len(x) for name, total in totals.items()})
@@ -114,8 +114,7 @@ def measured_now(
     found, remarks = measure_all(runs, count, k, tell)
     first = next(iter(runs))
     n = int(max(row["num_samples"] for row in found.values()))
-    given = {name for row in found.values() for name in row if name != "num_samples"}
-    names = [name for name in UNITS if name in given] + sorted(given - UNITS.keys())
+    names = in_order(name for row in found.values() for name in row if name != "num_samples")
     rows = [
         [
             name,

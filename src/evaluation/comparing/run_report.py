@@ -127,7 +127,8 @@ def difference_parts(chosen: Chosen, reference: str) -> list[Part]:
 
 def radar_parts(chosen: Chosen, names: Sequence[str] | None = None) -> list[Part]:
     """The models on the axes of ``names``, by default ``telling``; a sentence where those are too few."""
-    known = [name for name in axes(chosen) if name in (telling(chosen) if names is None else names)]
+    asked = telling(chosen) if names is None else names
+    known = [name for name in axes(chosen) if name in asked]
     if len(known) < FEWEST:
         return [
             Text(

@@ -1,6 +1,7 @@
 """The aggregate posterior q(z) = E q(z | x) beside what new z are drawn from, dimension by dimension."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Aggregate:
     floor: Tensor | None
     normal: Tensor | None = None
 
-    @property
+    @cached_property
     def distance(self) -> Tensor | None:
         """Wasserstein distances between q and p by dimension, (D,), latent units."""
         return None if self.p is None else wasserstein(self.q, self.p)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.evaluation.codes import encoded, informative
 from src.evaluation.exploring.charts import chart_of
-from src.evaluation.exploring.space import LatentSpace
+from src.evaluation.exploring.space import PRIOR_REACH, hierarchy_notes, latent_shape
 from src.evaluation.opened import OpenedRun
 from src.models.latents import LadderLatent
 from src.models.meters import ACTIVE_VARIANCE
@@ -21,8 +21,6 @@ from src.utils.errors import UserError
 
 # Held-out samples that say how much a dimension tells; a sequence is many pictures.
 SAMPLES, SEQUENCES = 500, 100
-# How far sliders go in R^D where there is a prior.
-REACH = 3.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Dimensions:
 @torch.no_grad()
 def dimensions(opened: OpenedRun) -> Dimensions:
     """What the held-out data say of the dimensions of z; without data they are as they are, and that is told."""
-    shape = tuple(opened.model.encode(torch.zeros(1, *opened.model.shape)).mean.shape[1:])
+    shape = latent_shape(opened.model)
     count = prod(shape)
     try:
         z, information, unit, told = _of_data(opened)
@@ -78,30 +76,26 @@ def dimensions(opened: OpenedRun) -> Dimensions:
         unit,
         tuple(active.tolist()),
         _reach(opened.model.latent, z),
-        (told, *notes(opened.model)),
+        (told, *_notes(opened.model.latent)),
     )
 
 
 def _of_data(opened: OpenedRun) -> tuple[Tensor, Tensor, str, str]:
     """Codes of held-out data (N, D), how much every dimension says (D,), its unit, and a sentence about that."""
     x, labels, _ = opened.held_out(SEQUENCES if opened.is_sequence else SAMPLES)
-    given = labels if LatentSpace(opened).classes else None
+    given = labels if opened.classes is not None else None
     z, _, kl = encoded(opened.model, x, c=given)
-    information, unit = informative(z.flatten(1), kl)
+    z = z.flatten(1)
+    information = informative(z, kl)[0]
     if not bool(information.isfinite().all()):
         raise UserError("codes of this model are NaN or infinite: its training has diverged")
     if kl is not None:
-        return (
-            z.flatten(1),
-            information,
-            unit,
-            f"Sorted by KL, the mean of {len(x)} held-out samples.",
-        )
+        return z, information, "nats", f"Sorted by KL, the mean of {len(x)} held-out samples."
     told = (
         f"Sorted by the variance of the codes of {len(x)} held-out samples: this model's posterior and prior give no "
         "KL of a single dimension."
     )
-    return z.flatten(1), information, "latent²", told
+    return z, information, "latent²", told
 
 
 def _names(latent: Any, shape: tuple[int, ...]) -> list[str]:
@@ -119,18 +113,15 @@ def _names(latent: Any, shape: tuple[int, ...]) -> list[str]:
 def _reach(latent: Any, z: Tensor) -> tuple[float, float]:
     chart = chart_of(latent.posterior)
     # Codes that no prior holds together can lie anywhere.
-    free = ceil(float(z.abs().max())) if latent.prior is None and len(z) else REACH
+    free = ceil(float(z.abs().max())) if latent.prior is None and len(z) else PRIOR_REACH
     return free, chart.reach(latent.posterior) if chart.reach else free
 
 
-def notes(model: Any) -> list[str]:
-    """What has to be known of a model's z before it is moved, in sentences."""
-    latent, told = model.latent, chart_of(model.latent.posterior).told
+def _notes(latent: Any) -> list[str]:
+    """What has to be known of z before it is moved, in sentences."""
+    told = chart_of(latent.posterior).told
     found = [told] if told else []
-    if isinstance(latent, LadderLatent) and not latent.skip:
-        found.append(
-            f"The decoder sees the {latent.lowest} numbers of level 1 only: moving a level above it changes no picture."
-        )
+    found += hierarchy_notes(latent)
     if latent.prior is None:
         found.append(
             "This autoencoder has no prior: nothing has taught it to decode draws of N(0, I)."

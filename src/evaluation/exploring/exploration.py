@@ -13,11 +13,10 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from src.evaluation.exploring.charts import chart_of
 from src.evaluation.exploring.sliders import Mode, Sliders
-from src.evaluation.exploring.space import LatentSpace
+from src.evaluation.exploring.space import LatentSpace, condition, draws
 from src.evaluation.opened import OpenedRun
 from src.models.distributions import Delta, UnitNormal
 from src.utils.errors import UserError
-from src.utils.seeding import isolated_rng
 
 
 def samples(opened: OpenedRun) -> int:
@@ -45,7 +44,7 @@ def draw(model: Any, sliders: Sliders, shape: tuple[int, ...]) -> Tensor:
     """z of the model's own space, of ``shape``; the same sliders always give the same.
 
     Mode ``normal`` is z = μ + σ ε with the noise ε of the seed, ``standard`` z = ε; in a space that is not R^D these
-    are coordinates, see ``latent_charts``.
+    are coordinates, see ``charts``.
 
     Raises:
         UserError: the prior cannot be drawn from, or is not there.
@@ -53,7 +52,7 @@ def draw(model: Any, sliders: Sliders, shape: tuple[int, ...]) -> Tensor:
     posterior = model.latent.posterior
     chart = chart_of(posterior)
     if sliders.mode == "prior":
-        return _from_prior(model, sliders)
+        return draws(model, 1, sliders.seed, sliders.label)[0]
     if sliders.mode == "exact":
         return chart.nearest(posterior, torch.tensor(sliders.z).view(shape))
     noise = torch.from_numpy(sliders.noise()).float()
@@ -63,30 +62,13 @@ def draw(model: Any, sliders: Sliders, shape: tuple[int, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def _from_prior(model: Any, sliders: Sliders) -> Tensor:
-    if not model.can_sample:
-        raise UserError("this model has no prior, and no density was fitted to its codes")
-    # As model.sample does, which keeps its z to itself.
-    with isolated_rng(sliders.seed):
-        if model.sampler is not None:
-            return model.sampler.sample(1)[0]
-        prior = model.prior(condition(model, sliders.label))
-        return prior.sample(() if prior.batch_shape else (1,))[0]
-
-
-def condition(model: Any, label: int) -> Tensor | None:
-    """A label as a conditional model takes it, (1,); None for the others."""
-    return None if model.latent.condition_key is None else torch.tensor([label])
-
-
-@torch.no_grad()
 def decode(model: Any, z: Tensor, label: int = -1) -> Tensor:
     """What the model makes of one z: the likelihood's mean, (*shape), on the CPU.
 
     Raises:
         UserError: there is no such class, or what is decoded is not finite.
     """
-    x = model.decode(z[None], condition(model, label)).mean[0].float()
+    x = model.decode(z[None], condition(model, label, 1)).mean[0].float()
     if not bool(x.isfinite().all()):
         raise UserError("the model decodes this z to numbers that are not finite")
     return x
@@ -117,10 +99,10 @@ def of_sample(opened: OpenedRun, row: int, sliders: Sliders) -> Sample:
         UserError: there is no such row, or no data.
     """
     x, label = LatentSpace(opened).whole_sample(row)
-    if opened.model.latent.condition_key is not None and label is not None:
+    if opened.classes is not None and label is not None:
         sliders = replace(sliders, label=label)
     posterior = opened.model.latent.posterior
-    q = opened.model.encode(x[None], condition(opened.model, sliders.label))
+    q = opened.model.encode(x[None], condition(opened.model, sliders.label, 1))
     chart = chart_of(posterior)
     sigma, told = _spread(q)
     at = replace(

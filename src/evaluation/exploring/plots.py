@@ -217,7 +217,7 @@ def pair(both: Aggregate, dimensions: tuple[int, int]) -> "Figure":
 def _points(points: Tensor, rows: Tensor, values: Tensor | None, name: str) -> Iterable[Any]:
     """A trace for every value where they are few, else one whose colours are a scale."""
     if values is None or len(np.unique(values.numpy())) > NAMED:
-        yield _trace(points, rows, None if values is None else values, name)
+        yield _trace(points, rows, values, name)
         return
     for value, colour in label_colours(values).items():
         chosen = values == value

@@ -90,9 +90,8 @@ def clickable(figure: "Figure", values: Tensor, names: tuple[str, str]) -> None:
 
 def mosaic(samples: Tensor) -> Tensor:
     """Pictures (R, C, channels, H, W) as one, with a grey line between them; small ones have larger pixels."""
-    larger = max(1, FINE // samples.shape[-1])
+    larger, gap = _grain(samples.shape[-1])
     samples = samples.repeat_interleave(larger, -1).repeat_interleave(larger, -2)
-    gap = max(1, samples.shape[-1] // FINE)
     padded = torch.nn.functional.pad(samples.clamp(0, 1), (0, gap, 0, gap), value=GAP)
     rows, columns, channels, height, width = padded.shape
     whole = padded.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
@@ -100,10 +99,15 @@ def mosaic(samples: Tensor) -> Tensor:
 
 
 def _picture_cell(samples: Tensor) -> tuple[float, float]:
-    larger = max(1, FINE // samples.shape[-1])
-    height, width = samples.shape[-2] * larger, samples.shape[-1] * larger
-    gap = max(1, width // FINE)
-    return float(width + gap), float(height + gap)
+    height, width = samples.shape[-2:]
+    larger, gap = _grain(width)
+    return float(width * larger + gap), float(height * larger + gap)
+
+
+def _grain(width: int) -> tuple[int, int]:
+    """For pictures of ``width`` pixels: the side of a square that shows one of them, and the line between pictures."""
+    larger = max(1, FINE // width)
+    return larger, max(1, width * larger // FINE)
 
 
 def _pixels(samples: Tensor) -> Any:

@@ -81,11 +81,7 @@ class LatentSpace:
             )
         elif told := chart_of(posterior).told:
             found.append(told)
-        if isinstance(self.latent, LadderLatent) and not self.latent.skip:
-            low, high = self.dim - self.latent.lowest, self.dim - 1
-            found.append(
-                f"The decoder of this hierarchy looks at z {low} to z {high} only, its lowest level."
-            )
+        found += hierarchy_notes(self.latent)
         if self.per_frame:
             found.append("Every frame has a z of its own; this is that of the frame shown.")
         elif self.opened.is_sequence:
@@ -104,7 +100,7 @@ class LatentSpace:
     @cached_property
     def dim(self) -> int:
         """D."""
-        return len(self.code_of(0))
+        return latent_shape(self.opened.model)[-1]
 
     def sample(self, row: int) -> tuple[Tensor, int | None]:
         """A row of the test split as it is shown, (*shape), and its label.
@@ -123,7 +119,7 @@ class LatentSpace:
             UserError: there is no such row.
         """
         x, label = self.whole_sample(row)
-        mean = self.opened.model.encode(x[None], self._condition(label, 1)).mean[0]
+        mean = self.opened.model.encode(x[None], condition(self.opened.model, label, 1)).mean[0]
         return mean[self.frame] if self.per_frame else mean
 
     @torch.no_grad()
@@ -168,24 +164,9 @@ class LatentSpace:
             return "the density fitted to the codes after the training"
         return "the prior p(z)"
 
-    @torch.no_grad()
     def draws(self, count: int, seed: int, label: int | Tensor | None = None) -> Tensor:
-        """New z (N, D) from ``source``, always the same for a seed.
-
-        Args:
-            label: the class that a conditional prior is given, or one for every draw; None where it is unknown.
-
-        Raises:
-            UserError: there is nothing to draw from.
-        """
-        model = self.opened.model
-        if not model.can_sample:
-            raise UserError("this model has no prior, and no density fitted to its codes")
-        with isolated_rng(seed):
-            if model.sampler is not None:
-                return model.sampler.sample(count)
-            prior = model.prior(self._condition(label, count))
-            z = prior.sample(() if prior.batch_shape else (count,))
+        """New z (N, D) from ``source``; see the function ``draws``."""
+        z = draws(self.opened.model, count, seed, label)
         return z[:, self.frame] if self.per_frame else z
 
     @torch.no_grad()
@@ -197,7 +178,7 @@ class LatentSpace:
         """
         if self.latent.prior is None:
             raise UserError("this model has no prior, and so no prior mean; choose another centre")
-        prior = self.opened.model.prior(self._condition(label, 1))
+        prior = self.opened.model.prior(condition(self.opened.model, label, 1))
         try:
             mean = prior.mean
         except NotImplementedError as error:
@@ -240,7 +221,8 @@ class LatentSpace:
 
     def _decode(self, z: Tensor, label: int | None) -> Tensor:
         if not self.opened.is_sequence:
-            return self.opened.model.decode(z, self._condition(label, len(z))).mean
+            model = self.opened.model
+            return model.decode(z, condition(model, label, len(z))).mean
         state = z if self.per_frame else self.latent.trajectory(z)[:, self.frame]
         return self.latent.decode_frames(state)
 
@@ -257,13 +239,49 @@ class LatentSpace:
         x = data.rows("test", torch.tensor([row]))[0]
         return x, None if labels is None else int(labels[row])
 
-    def _condition(self, label: int | Tensor | None, count: int) -> Tensor | None:
-        """Labels as a conditional model takes them: −1 is unknown."""
-        if self.classes is None:
-            return None
-        if isinstance(label, Tensor):
-            return label
-        return torch.full((count,), -1 if label is None else label)
+
+@torch.no_grad()
+def latent_shape(model: Any) -> tuple[int, ...]:
+    """The shape of one z: (D,), or (T, D) where every frame has its own."""
+    return tuple(model.encode(torch.zeros(1, *model.shape)).mean.shape[1:])
+
+
+def condition(model: Any, label: int | Tensor | None, count: int) -> Tensor | None:
+    """Labels as a conditional model takes them, (N,), −1 where unknown; None for every other model."""
+    if model.latent.condition_key is None:
+        return None
+    if isinstance(label, Tensor):
+        return label
+    return torch.full((count,), -1 if label is None else label)
+
+
+@torch.no_grad()
+def draws(model: Any, count: int, seed: int, label: int | Tensor | None = None) -> Tensor:
+    """New z (N, *``latent_shape``), as ``model.sample`` decodes them; always the same for a seed.
+
+    Args:
+        label: the class that a conditional prior is given, or one for every draw; None where it is unknown.
+
+    Raises:
+        UserError: there is nothing to draw from.
+    """
+    if not model.can_sample:
+        raise UserError("this model has no prior, and no density fitted to its codes")
+    with isolated_rng(seed):
+        if model.sampler is not None:
+            return model.sampler.sample(count)
+        prior = model.prior(condition(model, label, count))
+        return prior.sample(() if prior.batch_shape else (count,))
+
+
+def hierarchy_notes(latent: Any) -> list[str]:
+    """That some dimensions reach no picture, in a sentence; nothing where all of them do."""
+    if not isinstance(latent, LadderLatent) or latent.skip:
+        return []
+    return [
+        f"The decoder of this hierarchy looks at its lowest level only, the last {latent.lowest} numbers of z: moving "
+        "another changes no picture."
+    ]
 
 
 def reach(space: LatentSpace, codes: Codes) -> float:

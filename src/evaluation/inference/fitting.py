@@ -94,10 +94,8 @@ def _rows(array: np.ndarray, path: Path, expected: Expected) -> Fitted:
                 "degrees"
             )
         wrapped = canonical(rows).astype(np.float32)
-        changed = int((wrapped != rows).any((1, 2)).sum())
-        changes += Counter(
-            {"rotations by more than half a turn were written the short way": changed}
-        )
+        if changed := int((wrapped != rows).any((1, 2)).sum()):
+            changes["rotations by more than half a turn were written the short way"] = changed
         rows = wrapped
     return rows, changes
 
@@ -136,16 +134,15 @@ def _sequences(array: np.ndarray, path: Path, expected: Expected) -> Fitted:
 
 def _fitted(pictures: np.ndarray, path: Path, expected: Expected) -> Fitted:
     """Pictures (N, c, h, w) uint8 → (N, C, H, W) levels."""
-    channels, height, width = expected.shape[-3:]
-    coloured = pictures.shape[1] in (1, 3) and channels in (1, 3)
-    if not coloured and pictures.shape[1:] != (channels, height, width):
-        raise UserError(
-            f"{path} has pictures of shape {list(pictures.shape[1:])}; this model takes {[channels, height, width]}"
-        )
+    given, wanted = pictures.shape[1:], expected.shape[-3:]
     changes: list[str] = []
-    if pictures.shape[1:] != (channels, height, width):
-        changes += _differences(pictures.shape[1:], (channels, height, width))
-        pictures = np.stack([_converted(one, channels, height, width) for one in pictures])
+    if given != wanted:
+        if given[0] not in (1, 3) or wanted[0] not in (1, 3):
+            raise UserError(
+                f"{path} has pictures of shape {list(given)}; this model takes {list(wanted)}"
+            )
+        changes += _differences(given, wanted)
+        pictures = np.stack([_converted(one, *wanted) for one in pictures])
     if expected.levels != 256:
         changes.append(f"values were rounded to the {expected.levels} grey levels of the data")
         pictures = np.rint(pictures * ((expected.levels - 1) / 255)).astype(np.uint8)

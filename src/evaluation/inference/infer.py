@@ -15,7 +15,7 @@ from torch.distributions import Distribution, Independent
 from src.evaluation.inference.fitting import Expected
 from src.evaluation.opened import OpenedRun
 from src.evaluation.poses import joint_errors
-from src.evaluation.units import POSE_UNITS, UNITS
+from src.evaluation.units import unit_of
 from src.models.distributions import divergence_at_mean, factorised_kl
 from src.models.energy import Energy, energy, importance_bound, split_energy
 from src.models.meters import psnr
@@ -55,8 +55,7 @@ class Inference:
 
 def unit(name: str, pose: bool) -> str:
     """The unit of one of an inference's ``numbers``."""
-    known = {"energy": "nats", "percentile": "%"} | UNITS | (POSE_UNITS if pose else {})
-    return known[name]
+    return "nats" if name == "energy" else unit_of(name, pose)
 
 
 def expected(run: OpenedRun) -> Expected:
@@ -142,8 +141,9 @@ def drawn(run: OpenedRun, seed: int, c: Tensor | None = None) -> Tensor:
         NotImplementedError: the model has neither.
     """
     with isolated_rng(seed):
-        x = run.model.sample(1) if c is None else run.model.sample(1, c)
-    return x if run.is_pose or x.dim() < 4 else x.clamp(0, 1)
+        x = run.model.sample(1, c)
+    # Pictures and sequences of them, which not every likelihood keeps within [0, 1].
+    return x.clamp(0, 1) if x.dim() > 3 else x
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def calibrated(run: OpenedRun) -> Yardstick | None:
 
 
 @torch.no_grad()
-def held_out(run: OpenedRun, known: bool = True, split: str = "test") -> Yardstick:
+def held_out(run: OpenedRun, known: bool = True) -> Yardstick:
     """The energies of held-out data, computed now.
 
     Args:
@@ -199,7 +199,7 @@ def held_out(run: OpenedRun, known: bool = True, split: str = "test") -> Yardsti
         UserError: the data are not on this machine.
     """
     count = max(2, min(COMPARED_ROWS, COMPARED // prod(run.model.shape)))
-    x, labels, _ = run.held_out(count, split)
+    x, labels, _ = run.held_out(count)
     c = None
     if run.classes is not None:
         c = labels if known and labels is not None else torch.full((len(x),), -1)
@@ -210,7 +210,7 @@ def held_out(run: OpenedRun, known: bool = True, split: str = "test") -> Yardsti
     energies = torch.cat(found).double()
     energies = energies[energies.isfinite()].sort().values
     classed = "" if c is None else ", with their own classes" if known else ", classes unknown"
-    told = f"{len(energies):,} samples spread over the {split} split (computed now{classed})"
+    told = f"{len(energies):,} samples spread over the test split (computed now{classed})"
     return Yardstick(told, energies=energies)
 
 

@@ -148,10 +148,13 @@ def _of_csv(path: Path) -> np.ndarray:
 
 
 def _numbers(line: str) -> bool:
+    """Whether a line of a table holds nothing but numbers."""
     try:
-        return all(float(part) is not None for part in line.split(","))
+        for part in line.split(","):
+            float(part)
     except ValueError:
         return False
+    return True
 
 
 def _film(path: Path, frames: int) -> np.ndarray:

@@ -209,7 +209,9 @@ def test_every_frame_and_every_level_has_names_of_its_own(opened: Open) -> None:
     assert ladder.names[0] == "z 0, level 2"
     assert ladder.names[-1] == f"z {ladder.count - 1}, level 1"
     assert ladder.unit == "latent²"
-    assert any("level 1 only" in note for note in ladder.told)
+    lowest = [name.endswith("level 1") for name in ladder.names]
+    assert lowest == sorted(lowest)
+    assert any(f"only, the last {sum(lowest)} numbers of z" in note for note in ladder.told)
     run = opened("model=vanilla_sequence", *SEQUENCES)
     frames = dimensions(run)
     assert frames.shape == (8, 4)

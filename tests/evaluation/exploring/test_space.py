@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from src.evaluation.exploring.codes import Codes, parsed
-from src.evaluation.exploring.space import LatentSpace, reach
+from src.evaluation.exploring.space import reach
 from src.utils.errors import UserError
 from tests.evaluation.spaces import ROWS, space_of
 
@@ -147,8 +147,9 @@ def test_a_typed_z_is_read_or_refused_in_a_sentence():
 def test_a_row_that_is_not_there_is_refused(model_of):
     space = space_of(model_of("model=vae"))
     for row in (-1, ROWS):
-        with pytest.raises(UserError, match=f"0 to {ROWS - 1}"):
-            LatentSpace(space.opened).code_of(row) if row else space.sample(row)
+        for asked in (space.code_of, space.sample):
+            with pytest.raises(UserError, match=f"0 to {ROWS - 1}"):
+                asked(row)
 
 
 def test_codes_that_are_no_numbers_are_told(tiny_vae):

@@ -167,12 +167,12 @@ def test_a_percentile_among_energies_is_the_share_below() -> None:
 
 def test_held_out_energies_are_those_of_the_split(opened_run: Opener) -> None:
     run = opened_run("model=vae")
-    found = held_out(run, split="val")
-    x, _, _ = run.held_out(1000, "val")
+    found = held_out(run)
+    x, _, _ = run.held_out(1000)
     torch.testing.assert_close(
         found.energies, run.model.energy(x).detach().double().sort().values, rtol=1e-4, atol=1e-4
     )
-    assert found.told == f"{len(x)} samples spread over the val split (computed now)"
+    assert found.told == f"{len(x)} samples spread over the test split (computed now)"
 
 
 def test_a_class_changes_what_a_conditional_model_says(opened_run: Opener) -> None:
