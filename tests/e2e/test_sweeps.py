@@ -67,8 +67,8 @@ class TestTheDocumentedSearch:
     def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shell = Shell(tmp_path_factory.mktemp("search"))
         directory = shell.folder / "study"
-        command = ["-m", "hparams_search=beta_vae", "data=digits", "hydra.sweeper.n_trials=12"]
-        command += ["trainer.max_epochs=30", f"hydra.sweep.dir={directory}"]
+        command = ["-m", "hparams_search=beta_vae", "data=digits", "hydra.sweeper.n_trials=10"]
+        command += ["trainer.max_epochs=20", f"hydra.sweep.dir={directory}"]
         process = shell.start(*command)
         wait_for(lambda: epoch(directory / "5") >= 2, 120)
         process.kill()
@@ -82,10 +82,10 @@ class TestTheDocumentedSearch:
 
     def test_it_ends_with_exactly_the_trials_asked_for(self, directory: Path) -> None:
         study = study_of(directory)
-        assert [trial.number for trial in study.trials] == list(range(12))
+        assert [trial.number for trial in study.trials] == list(range(10))
         assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
-        assert len({str(trial.params) for trial in study.trials}) == 12
-        assert sorted(run.path.name for run in list_runs(directory)) == sorted(map(str, range(12)))
+        assert len({str(trial.params) for trial in study.trials}) == 10
+        assert sorted(run.path.name for run in list_runs(directory)) == sorted(map(str, range(10)))
 
     def test_the_interrupted_trial_went_on_in_place(self, directory: Path) -> None:
         run = read_run(directory / "5")
@@ -155,7 +155,7 @@ class TestTheDocumentedSearch:
                 with urllib.request.urlopen(
                     f"http://127.0.0.1:{port}/api/studies/{studies[0]['study_id']}?after=0"
                 ) as reply:
-                    assert len(json.load(reply)["trials"]) == 12
+                    assert len(json.load(reply)["trials"]) == 10
             finally:
                 server.kill()
 
