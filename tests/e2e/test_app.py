@@ -148,13 +148,21 @@ def train_the_quick_example(app: App, page: Page) -> None:
     until(lambda: step(page) > first and chart.screenshot() != picture)
 
 
-def pause_and_resume(app: App, page: Page) -> None:
+def pause(app: App, page: Page) -> int:
+    """The step at which the run on the page now stands still."""
     press(page, "Pause")
     in_state(page, "paused")
-    held, (run,) = step(page), (run for run in list_runs(app.logs) if run.state in ALIVE)
+    (run,) = (run for run in list_runs(app.logs) if run.state in ALIVE)
     assert run.state == "paused"
+    held = run.info["progress"]["step"]
+    # The parts of a page are drawn one after the other.
+    expect(fact(page, "Step")).to_have_text(str(held))
     page.wait_for_timeout(2500)
     assert step(page) == held == read_run(run.path).info["progress"]["step"]
+    return held
+
+
+def resume(page: Page, held: int) -> None:
     press(page, "Resume")
     in_state(page, "running")
     until(lambda: step(page) > held)
@@ -172,7 +180,7 @@ def kill_the_app_during_a_training(app: App, page: Page) -> None:
     go(page, app.url("experiments", run=str(run.path.relative_to(app.logs))))
     in_state(page, "running")
     assert read_run(run.path).info["pid"] == before.info["pid"]
-    pause_and_resume(app, page)
+    resume(page, pause(app, page))
     press(page, "Stop")
     in_state(page, "stopped")
     expect(page.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
@@ -277,14 +285,14 @@ def test_from_no_runs_to_a_report(chromium: Browser, app: App) -> None:
     talk_to_this_machine_only(app)
     train_the_quick_example(app, page)
     first = next(str(run.path.relative_to(app.logs)) for run in list_runs(app.logs))
-    address = page.url
+    address, held = page.url, pause(app, page)
     go(page, app.url("experiments", ex_tab="Configure"))
     for arguments in (SHORT, ENDLESS):
         queue(app, page, arguments)
     assert [job.state for job in jobs(app.logs)] == ["running", "waiting", "waiting"]
     assert not app.has_torch()  # nor has it been for a long page of settings
     go(page, address)
-    pause_and_resume(app, page)
+    resume(page, held)
     in_state(page, "finished")
     move_sliders(app, first, chromium)
     assert app.has_torch()
