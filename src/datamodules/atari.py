@@ -5,7 +5,7 @@ from typing import Any
 
 from src.datamodules.recordings import RecordingsDataModule
 from src.recordings import Recording
-from src.recordings.collect import ensure_collected, plan_of
+from src.recordings.collect import plan_of
 from src.utils.errors import UserError
 
 
@@ -45,20 +45,20 @@ class AtariDataModule(RecordingsDataModule):
         self._collected()
 
     def _collected(self) -> list[Path]:
-        settings: dict[str, Any] = {
-            "root": self.root,
-            "seed": self.collect_seed,
-            "size": self.frame_size,
-            "max_steps": self.max_steps,
-        }
-        if not self.may_record:
-            missing = plan_of(self.env, self.episodes, **settings).missing(self.episodes)
-            if missing:
-                raise UserError(
-                    f"{len(missing)} of the {self.episodes} episodes of {self.env} are not in {self.root}; "
-                    "python scripts/evaluate.py run=<the run> records them"
-                )
-        return ensure_collected(self.env, self.episodes, **settings)
+        plan = plan_of(
+            self.env,
+            self.episodes,
+            root=self.root,
+            seed=self.collect_seed,
+            size=self.frame_size,
+            max_steps=self.max_steps,
+        )
+        if not self.may_record and (missing := plan.missing(self.episodes)):
+            raise UserError(
+                f"{len(missing)} of the {self.episodes} episodes of {self.env} are not in {self.root}; "
+                "python scripts/evaluate.py run=<the run> records them"
+            )
+        return plan.ensure(self.episodes)
 
     def recordings(self) -> list[Recording]:
         return [Recording.open(path) for path in self._collected()]

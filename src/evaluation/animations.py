@@ -25,6 +25,7 @@ from src.evaluation.geometry_figures import (
 )
 from src.runs.record import write_atomic
 from src.utils.charts import CHART
+from src.utils.pictures import pixels
 
 if TYPE_CHECKING:  # plotly takes a second to import, and most runs draw no animation
     from plotly.graph_objects import Figure
@@ -196,9 +197,8 @@ def data_uri(picture: Tensor) -> str:
     """A picture (C, H, W) in [0, 1] as a PNG in a data URI."""
     from PIL import Image
 
-    array = (picture.clamp(0, 1) * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", optimize=True)
+    Image.fromarray(pixels(picture.numpy())).convert("RGB").save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

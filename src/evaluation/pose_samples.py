@@ -113,13 +113,7 @@ def draw_poses(model: Any, n: int, noisy: bool = False, batch_size: int = 2048) 
     with isolated_rng(0, model.device):
         for start in range(0, n, batch_size):
             count = min(batch_size, n - start)
-            drawn = _noisy(model, count) if noisy else model.sample(count)
+            likelihood = model.decode(model.sample_z(count))
+            drawn = likelihood.sample() if noisy else likelihood.mean
             parts.append(drawn.double().cpu())
     return torch.from_numpy(canonical(torch.cat(parts).numpy())).float()
-
-
-def _noisy(model: Any, n: int) -> Tensor:
-    if model.sampler is not None:
-        return model.decode(model.sampler.sample(n)).sample()
-    prior = model.prior()
-    return model.decode(prior.sample(() if prior.batch_shape else (n,))).sample()

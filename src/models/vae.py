@@ -123,12 +123,16 @@ class VAE(LightningModule):
         """The likelihood's mean at the posterior's mean, (B, *shape)."""
         return self.decode(self.encode(x, c).mean, c).mean
 
-    def sample(self, n: int, c: Tensor | None = None) -> Tensor:
-        """n pictures decoded from the prior, or from the sampler that replaces it, (n, *shape); c is (n,)."""
+    def sample_z(self, n: int, c: Tensor | None = None) -> Tensor:
+        """n codes from the prior, or from the sampler that replaces it, (n, *of one code); c is (n,)."""
         if self.sampler is not None:
-            return self.decode(self.sampler.sample(n), c).mean
+            return self.sampler.sample(n)
         prior = self.prior(c)
-        return self.decode(prior.sample(() if prior.batch_shape else (n,)), c).mean
+        return prior.sample(() if prior.batch_shape else (n,))
+
+    def sample(self, n: int, c: Tensor | None = None) -> Tensor:
+        """What ``sample_z`` gives, decoded, (n, *shape)."""
+        return self.decode(self.sample_z(n, c), c).mean
 
     def interpolate(
         self, x_a: Tensor, x_b: Tensor, steps: int, path: Path = "linear", c: Tensor | None = None

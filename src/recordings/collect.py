@@ -1,7 +1,6 @@
 """Recording episodes of an environment."""
 
 import copy
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from src.recordings.meter import Meter
 from src.recordings.playing import Player, play
 from src.recordings.policies import Policy, policy_of
 from src.recordings.writer import RecordingWriter
+from src.utils.cores import cores
 from src.utils.errors import UserError
 from src.utils.pictures import pair
 
@@ -88,7 +88,10 @@ class Plan:
         return missing_episodes(self.root, self.collection(), episodes)
 
     def ensure(self, episodes: int) -> list[Path]:
-        """Record what is missing of the first ``episodes`` episodes; returns the directories of all."""
+        """Record what is missing of the first ``episodes`` episodes; returns the directories of all, in their order.
+
+        Two processes may ask at once: one records, the other waits for it.
+        """
         if self.missing(episodes):
             with _locked(self.root / self.game.robot, self.collection()):
                 if missing := self.missing(episodes):  # still
@@ -132,8 +135,7 @@ class Plan:
         return GymnasiumWorld(self.game.id, self.size, self.env_args)
 
     def _beside(self, episodes: int) -> int:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        wanted = self.num_envs or (2 * (cores or 1) if self.game.rom else 1)
+        wanted = self.num_envs or (2 * cores() if self.game.rom else 1)
         return min(wanted, episodes)
 
     def _meta(self, world: World) -> dict[str, Any]:
@@ -152,17 +154,6 @@ def collect(env: str, episodes: int, **settings: Any) -> list[Path]:
         UserError: there is no such environment, it does not go with the policy, or nothing can be written.
     """
     return plan_of(env, episodes, **settings).record(range(episodes), episodes)
-
-
-def ensure_collected(env: str, episodes: int, **settings: Any) -> list[Path]:
-    """The directories of the first ``episodes`` episodes, in their order; what is missing is recorded first.
-
-    Two processes may ask at once: one records, the other waits for it. Settings as of ``plan_of``.
-
-    Raises:
-        UserError: as ``collect``.
-    """
-    return plan_of(env, episodes, **settings).ensure(episodes)
 
 
 def plan_of(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from src.utils.cores import cores
+
 NVIDIA_SMI = "nvidia-smi"
 QUERY = ("name", "memory.used", "memory.total", "utilization.gpu")
 PATIENCE_S = 5.0
@@ -59,12 +61,9 @@ def machine(logs: Path) -> Machine:
         folder for folder in (logs.absolute(), *logs.absolute().parents) if folder.exists()
     )
     memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(there))
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     found, trouble = gpus()
     used, load = memory.total - memory.available, os.getloadavg()[0]
-    return Machine(cores, load, used, memory.total, disk.free, disk.total, found, trouble)
+    return Machine(cores(), load, used, memory.total, disk.free, disk.total, found, trouble)
 
 
 def gpus() -> tuple[tuple[Gpu, ...], str | None]:

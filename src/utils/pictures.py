@@ -207,6 +207,12 @@ def as_chw(array: np.ndarray, source: Path) -> np.ndarray:
     return np.rint(array * 255).astype(np.uint8)
 
 
+def pixels(picture: np.ndarray) -> np.ndarray:
+    """(C, H, W) in [0, 1] → uint8 (H, W), or (H, W, 3) of three channels; other channels lie side by side."""
+    array = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+    return array.transpose(1, 2, 0) if len(array) == 3 else np.concatenate([*array], 1)
+
+
 def pair(size: Sequence[int] | int, name: str = "data.size") -> tuple[int, int]:
     """(H, W) of one number or two.
 

@@ -16,9 +16,9 @@ from streamlit.testing.v1 import AppTest
 
 from src.app.explorer import VIEWS
 from src.evaluation.codes import encoded
-from src.evaluation.exploring.inline_pictures import pixels
 from src.evaluation.exploring.sliders import Sliders
 from src.evaluation.opened import open_run
+from src.utils.pictures import pixels
 
 Open = Callable[..., AppTest]
 
@@ -59,7 +59,7 @@ def test_the_board_shows_what_the_model_decodes(open_page: Open, digits_logs: Pa
     data = ask(page, mode="exact", z=z)
     with torch.no_grad():
         expected = run.model.decode(torch.tensor(z)[None]).mean[0]
-    assert np.array_equal(picture(data), pixels(expected))
+    assert np.array_equal(picture(data), pixels(expected.numpy()))
     assert data["z"] == z
     assert not data["error"]
     kl = encoded(run.model, run.held_out(500)[0])[2]
@@ -203,7 +203,7 @@ def test_sequences_are_sent_with_all_their_frames(open_page: Open, sequence_logs
     with torch.no_grad():
         frames = run.model.decode(torch.tensor([[0.5, 0.0, 0.0, 0.0]])).mean[0]
     assert data["picture"]["frames"] == 8
-    expected = np.concatenate([pixels(frame) for frame in frames], 1)
+    expected = np.concatenate([pixels(frame) for frame in frames.numpy()], 1)
     assert np.array_equal(picture(data), expected)
     assert data["modes"] == ["normal", "standard", "prior", "exact"]
     assert not ask(page, mode="prior")["error"]

@@ -9,7 +9,7 @@ import pytest
 from ale_py.vector_env import AtariVectorEnv
 
 from src.recordings import Recording, RecordingWriter
-from src.recordings.collect import collect, ensure_collected, plan_of
+from src.recordings.collect import collect, plan_of
 from src.recordings.environments import register_environments
 from src.recordings.playing import starts
 from src.recordings.policies import Constant, Dwell, Replay
@@ -176,9 +176,8 @@ gymnasium.register(id="Counting-v0", entry_point="counting_world:Counting")
 
 
 def mini(root: Path, episodes: int, **settings: Any) -> list[Path]:
-    return ensure_collected(
-        "MiniBreakout-v0", episodes, root=root, max_steps=6, progress=False, **settings
-    )
+    settings = {"root": root, "max_steps": 6, "progress": False} | settings
+    return plan_of("MiniBreakout-v0", episodes, **settings).ensure(episodes)
 
 
 def test_only_what_is_missing_is_recorded(tmp_path: Path) -> None:

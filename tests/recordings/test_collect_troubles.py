@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from src.recordings import Recording, RecordingWriter, find_recordings
-from src.recordings.collect import collect, ensure_collected, plan_of
+from src.recordings.collect import collect, plan_of
 from src.recordings.collection import collected, missing_episodes
 from src.recordings.policies import Constant, Random
 from src.utils.errors import UserError
@@ -21,9 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def mini(root: Path, episodes: int, **settings: Any) -> list[Path]:
-    return ensure_collected(
-        "MiniBreakout-v0", episodes, root=root, max_steps=6, progress=False, **settings
-    )
+    settings = {"root": root, "max_steps": 6, "progress": False} | settings
+    return plan_of("MiniBreakout-v0", episodes, **settings).ensure(episodes)
 
 
 class Interrupting(Random):
@@ -79,8 +78,8 @@ def test_a_full_disk_leaves_what_was_written(
 
 def test_two_processes_that_ask_at_once_record_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from src.recordings.collect import ensure_collected; "
-        "print(*ensure_collected('MiniBreakout-v0', 3, root=sys.argv[1], max_steps=200))"
+        "import sys; from src.recordings.collect import plan_of; "
+        "print(*plan_of('MiniBreakout-v0', 3, root=sys.argv[1], max_steps=200).ensure(3))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     both = [
@@ -145,9 +144,10 @@ def test_bad_input_is_refused_before_anything_is_written(
 
 def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for record in (collect, ensure_collected):
-        with pytest.raises(UserError, match="file"):
-            record("MiniBreakout-v0", 1, root=tmp_path / "file", progress=False)
+    with pytest.raises(UserError, match="file"):
+        collect("MiniBreakout-v0", 1, root=tmp_path / "file", progress=False)
+    with pytest.raises(UserError, match="file"):
+        mini(tmp_path / "file", 1)
 
 
 def test_damaged_metadata_is_no_whole_episode(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from src.datamodules.hand_anatomy import BONES, FINGERS, positions
 from src.evaluation.opened import OpenedRun
 from src.evaluation.pose_drawings import ACROSS, ALONG, COLOURS, PALM, seen
+from src.utils.pictures import pixels
 
 # Of a drawing, units of its own a metre, and the width of a bar.
 METRE, BAR = 1000, 4
@@ -48,18 +49,12 @@ def inline(opened: OpenedRun, x: Tensor) -> Inline:
             _svg_uri(bars(values)), BAR * len(values), 100, 1, True, f"{len(values)} numbers"
         )
     frames = x if x.dim() == 4 else x[None]
-    sheet = np.concatenate([pixels(frame) for frame in frames], 1)
+    sheet = np.concatenate([pixels(frame) for frame in frames.numpy()], 1)
     height, width = sheet.shape[0], sheet.shape[1] // len(frames)
     alt = f"picture of {width} × {height} pixels"
     if len(frames) > 1:
         alt = f"sequence of {len(frames)} frames of {width} × {height} pixels"
     return Inline(_png_uri(sheet), width, height, len(frames), False, alt)
-
-
-def pixels(picture: Tensor) -> np.ndarray:
-    """(C, H, W) in [0, 1] → uint8 (H, W), or (H, W, 3) of three channels; other channels lie side by side."""
-    array = (picture.clamp(0, 1) * 255).round().byte().numpy()
-    return array.transpose(1, 2, 0) if len(array) == 3 else np.concatenate([*array], 1)
 
 
 def _png_uri(array: np.ndarray) -> str:

@@ -268,10 +268,7 @@ def draws(model: Any, count: int, seed: int, label: int | Tensor | None = None) 
     if not model.can_sample:
         raise UserError("this model has no prior, and no density fitted to its codes")
     with isolated_rng(seed):
-        if model.sampler is not None:
-            return model.sampler.sample(count)
-        prior = model.prior(condition(model, label, count))
-        return prior.sample(() if prior.batch_shape else (count,))
+        return model.sample_z(count, condition(model, label, count))
 
 
 def hierarchy_notes(latent: Any) -> list[str]:

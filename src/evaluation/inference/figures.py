@@ -13,6 +13,7 @@ from src.evaluation.animations import FRAME_MS
 from src.evaluation.figures import MUTED, OURS
 from src.evaluation.inference.infer import Inference, dimensions
 from src.evaluation.pose_drawings import draw_pose, finger_legend
+from src.utils.pictures import pixels
 
 if TYPE_CHECKING:  # plotly takes a second to import
     from plotly.graph_objects import Figure as Chart
@@ -31,9 +32,9 @@ DARKEST = 1e-3
 
 def picture(x: Tensor) -> np.ndarray:
     """(C, H, W) in [0, 1] → (h, w, 3) uint8, every pixel a square; channels that are no colours lie side by side."""
-    if len(x) not in (1, 3):
-        x = torch.cat(list(x), -1)[None]
-    array = (x.clamp(0, 1) * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    array = pixels(x.numpy())
+    if array.ndim == 2:
+        array = np.stack([array] * 3, -1)
     factor = max(1, round(SIDE / max(array.shape[:2])))
     return array.repeat(factor, 0).repeat(factor, 1)
 

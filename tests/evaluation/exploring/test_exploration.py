@@ -20,11 +20,12 @@ from src.evaluation import pose_drawings
 from src.evaluation.codes import encoded
 from src.evaluation.exploring.dimensions import dimensions
 from src.evaluation.exploring.exploration import answer, decode, draw, modes, of_sample
-from src.evaluation.exploring.inline_pictures import METRE, hands, inline, pixels
+from src.evaluation.exploring.inline_pictures import METRE, hands, inline
 from src.evaluation.exploring.sliders import Sliders
 from src.evaluation.opened import OpenedRun
 from src.models.posteriors import CodedPosterior
 from src.utils.errors import UserError
+from src.utils.pictures import pixels
 
 Open = Callable[..., OpenedRun]
 SEQUENCES = ["data.characters.train=2", "data.characters.val=1", "data.characters.test=2"]
@@ -234,10 +235,10 @@ def test_a_missing_sample_and_a_broken_decoder_are_told(opened: Open) -> None:
 
 def test_pictures_are_whole_numbers_and_nothing_is_lost() -> None:
     grey = torch.tensor([[[0.0, 0.5], [1.0, 1.5]]])
-    assert pixels(grey).tolist() == [[0, 128], [255, 255]]
+    assert pixels(grey.numpy()).tolist() == [[0, 128], [255, 255]]
     colour = torch.rand(3, 4, 5)
-    assert pixels(colour).shape == (4, 5, 3)
-    assert pixels(torch.rand(2, 4, 5)).shape == (4, 10)
+    assert pixels(colour.numpy()).shape == (4, 5, 3)
+    assert pixels(torch.rand(2, 4, 5).numpy()).shape == (4, 10)
 
 
 def test_frames_lie_side_by_side(opened: Open) -> None:
@@ -245,7 +246,7 @@ def test_frames_lie_side_by_side(opened: Open) -> None:
     shown = inline(opened("model=vanilla_sequence", *SEQUENCES), x)
     assert (shown.frames, shown.width, shown.height) == (8, 5, 6)
     found = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.uri.partition(",")[2]))))
-    assert np.array_equal(found[:, 10:15], pixels(x[2]))
+    assert np.array_equal(found[:, 10:15], pixels(x[2].numpy()))
 
 
 def test_hands_are_drawn_where_their_joints_are() -> None:
